@@ -1,0 +1,73 @@
+package g722
+
+// Encoder encodes one stream. Its zero value is not ready: use [NewEncoder] or [Encoder.Reset].
+type Encoder struct {
+	low, high band
+	qmf       history
+}
+
+// NewEncoder returns an encoder in the recommendation's initial state.
+func NewEncoder() *Encoder {
+	e := &Encoder{}
+	e.Reset()
+	return e
+}
+
+// Reset returns to the initial state.
+func (e *Encoder) Reset() {
+	*e = Encoder{low: band{step: 8}, high: band{step: 2}, qmf: history{end: 22}}
+}
+
+// Encode encodes pcm into dst, one byte for two samples, until either is used up, and returns the number of bytes. An odd
+// last sample is left out.
+func (e *Encoder) Encode(dst []byte, pcm []int16) int {
+	n := min(len(pcm)/2, len(dst))
+	pcm = pcm[:2*n]
+	for i := range dst[:n] {
+		even, odd := filter(e.qmf.push(int32(pcm[2*i]), int32(pcm[2*i+1])))
+		low, high := (odd+even)>>14, (odd-even)>>14
+
+		h := quantizeHigh(&e.high, high)
+		e.high.adaptHigh(e.high.step*highOutput[h]>>10, h)
+		l := quantizeLow(&e.low, low)
+		e.low.adaptLow(l >> 2)
+		dst[i] = byte(h<<6 | l)
+	}
+	return n
+}
+
+// quantizeHigh codes the difference of a sample of the higher band to its prediction (block QUANTH).
+func quantizeHigh(b *band, sample int32) int32 {
+	diff := clamp(sample-b.predicted, -32768, 32767)
+	code := int32(0)
+	if diff >= 0 {
+		code = 2
+	}
+	if diff^diff>>31 < 141*b.step>>8 { // the magnitude, as one's complement
+		code++
+	}
+	return code
+}
+
+// quantizeLow codes the difference of a sample of the lower band to its prediction (block QUANTL): the number of decision
+// levels below its magnitude, by bisection without branches, since no branch here could be predicted.
+func quantizeLow(b *band, sample int32) int32 {
+	diff := clamp(sample-b.predicted, -32768, 32767)
+	magnitude := (diff ^ diff>>31) + 1
+	magnitude <<= 10
+	step := b.step
+	level := (lowDecision[15]*step - magnitude) >> 31 & 16
+	level += (lowDecision[level+7]*step - magnitude) >> 31 & 8
+	level += (lowDecision[level+3]*step - magnitude) >> 31 & 4
+	level += (lowDecision[level+1]*step - magnitude) >> 31 & 2
+	level += (lowDecision[level]*step - magnitude) >> 31 & 1
+	level = min(level, 29) // the table's last level stands there three times
+	switch {
+	case diff >= 0:
+		return 61 - level
+	case level < 2:
+		return 63 - level
+	default:
+		return 33 - level
+	}
+}
