@@ -1,0 +1,151 @@
+package ng
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Commands that a media node answers.
+const (
+	CmdPing   = "ping"
+	CmdOffer  = "offer"
+	CmdAnswer = "answer"
+	CmdDelete = "delete"
+	CmdQuery  = "query"
+	CmdList   = "list"
+	CmdStats  = "statistics"
+)
+
+// Results of a command.
+const (
+	ResultOK        = "ok"
+	ResultPong      = "pong"
+	ResultError     = "error"
+	ResultLoadLimit = "load limit"
+)
+
+// Request is one NG command with the keys that we understand. A zero field means that the key was not given. Words of
+// list values are normalised: lower case, spaces as hyphens (rtpengine takes both), codec names as they came.
+type Request struct {
+	Command   string
+	CallID    string
+	FromTag   string
+	ToTag     string
+	ViaBranch string
+
+	SDP []byte
+
+	// Transport is the profile wanted towards the receiver of the rewritten SDP: RTP/AVP, RTP/AVPF, RTP/SAVP,
+	// RTP/SAVPF, UDP/TLS/RTP/SAVP, UDP/TLS/RTP/SAVPF; "" keeps the one of the SDP.
+	Transport string
+	// Direction names two interfaces: that of the SDP's sender and that of its receiver; "" is the default one.
+	Direction [2]string
+
+	Flags    []string // flags: trust-address, strict-source, asymmetric, port-latching, generate-mid, no-rtcp-attribute, ...
+	Replace  []string // replace: origin, session-connection, sdp-version, username, session-name, zero-address, ...
+	RTCPMux  []string // rtcp-mux: offer, require, demux, accept, reject
+	SDES     []string // SDES: off, no-SUITE, only-SUITE, pad, ...
+	OSRTP    []string // OSRTP: offer, accept
+	Supports []string // supports: load-limit
+	ICE      string   // remove, force, default, optional, force-relay; "" is default
+	ICELite  string   // forward, backward, both, off
+	DTLS     string   // off, passive, active: towards the receiver
+	Codec    Codec
+
+	DTLSReverse     string // passive, active: towards the sender
+	DTLSFingerprint string // hash of the fingerprint: sha-256, ...
+
+	MediaAddress  netip.Addr // media-address: in place of the interface's advertised one
+	ReceivedFrom  netip.Addr // received-from (or SIP-source-address): where the SIP message came from
+	AddressFamily string     // IP4 or IP6; "" keeps
+	TOS           *int       // 0..255; -1 keeps that of the call
+	DeleteDelay   *time.Duration
+	PTime         time.Duration // ptime towards the receiver
+	PTimeReverse  time.Duration // ptime towards the sender
+	RecordCall    string        // yes, no, on, off
+	Label         string
+	Metadata      string
+	Limit         int // of a list; 0 is rtpengine's default of 32
+
+	Unknown []string // keys and list words that nobody here understands: ignored and counted
+}
+
+// Codec is the dictionary "codec" of an offer: encoding names, optionally NAME/CLOCK/CHANNELS; "all" stands for every one.
+type Codec struct {
+	Strip     []string // taken out of the offer
+	Offer     []string // kept although stripped
+	Mask      []string // hidden from the receiver, still usable for transcoding
+	Except    []string // kept by strip or mask all
+	Transcode []string // added to the offer, transcoded if chosen
+	Accept    []string // accepted from the offerer even if not offered on
+	Consume   []string // mask and accept
+	Set       []string // options: NAME/CLOCK/CHANNELS/BITRATE/PTIME/FMTP
+}
+
+// Has tells if the flag stands in the list of flags.
+func (r *Request) Has(flag string) bool { return slices.Contains(r.Flags, flag) }
+
+// Response is the answer to one command. Error answers carry an ErrorReason that says what to change.
+type Response struct {
+	Result      string
+	ErrorReason string
+	Warning     string
+	Message     string // with load limit
+	SDP         []byte
+	Call        *CallInfo      // query and delete
+	Calls       []string       // list
+	Statistics  map[string]any // statistics: nested maps of int64, float64 and string
+}
+
+// CallInfo is what a query tells of one call.
+type CallInfo struct {
+	Created    time.Time
+	LastSignal time.Time
+	Tags       []TagInfo
+	Totals     Totals
+}
+
+// TagInfo is one party of a call.
+type TagInfo struct {
+	Tag, InDialogueWith string
+	Label               string
+	Created             time.Time
+	Medias              []MediaInfo
+}
+
+// MediaInfo is one m= line of a party.
+type MediaInfo struct {
+	Index    int // from 1
+	Type     string
+	Protocol string
+	Codec    string // encoding name in use
+	// Interface is the name of the local interface that faces the party: by it one tells the farm's side from the outside.
+	Interface string
+	Streams   []StreamInfo
+}
+
+// StreamInfo is one RTP or RTCP flow of a party as it arrives here.
+type StreamInfo struct {
+	RTCP       bool
+	LocalPort  int
+	Endpoint   netip.AddrPort // where packets go to
+	Advertised netip.AddrPort // what the SDP said
+	Crypto     string         // suite; "" is plain
+	SSRC       uint32         // last one received
+	Stats      StreamStats
+	LastPacket time.Time
+	Latched    bool
+}
+
+// StreamStats counts one direction. Errors are packets dropped for any reason.
+type StreamStats struct {
+	Packets, Bytes, Errors int64
+	Lost                   int64         // RFC 3550 A.3
+	Jitter                 time.Duration // RFC 3550 A.8
+	RoundTrip              time.Duration // from RTCP; 0 is unknown
+	MOS                    float64       // E-model estimate, 1..4.5; 0 is unknown
+}
+
+// Totals sums the streams of a call.
+type Totals struct{ RTP, RTCP StreamStats }

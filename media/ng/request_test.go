@@ -1,0 +1,189 @@
+package ng
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+const testSDP = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8 101\r\n"
+
+// kamailioOffer is an offer as Kamailio's rtpengine module writes it for the flags of the stack that this project
+// replaces: parsed by the module, keys in the order of its code.
+var kamailioOffer = "d3:sdp" + bstr(testSDP) +
+	"9:directionl4:priv3:pube" +
+	"5:codecd4:maskl3:alle9:transcodel4:PCMU4:PCMA15:telephone-evente6:exceptl3:VP8e5:offerl15:telephone-eventee" +
+	"3:ICE6:remove18:transport-protocol7:RTP/AVP" +
+	"7:replacel6:origin18:session-connectione" +
+	"8:rtcp-muxl6:accepte" +
+	"7:call-id26:3c2671b3-5b2e1a@192.0.2.10" +
+	"13:received-froml3:IP49:192.0.2.1e" +
+	"8:from-tag8:as58f4d3" +
+	"8:supportsl10:load limite" +
+	"7:command5:offere"
+
+// kamailioFlagsOffer leaves the parsing of the flags to us (Kamailio 6, rtpp_flags).
+var kamailioFlagsOffer = "d3:sdp" + bstr(testSDP) +
+	"7:call-id26:3c2671b3-5b2e1a@192.0.2.1013:received-froml3:IP49:192.0.2.1e8:from-tag8:as58f4d3" +
+	"10:rtpp-flags" + bstr("replace-origin replace-session-connection direction=priv direction=pub codec-mask=all codec-transcode=PCMU "+
+	"codec-transcode=PCMA codec-transcode-telephone-event codec-except=VP8 codec-offer=telephone-event ICE=remove RTP/AVP rtcp-mux-accept via-branch=auto") +
+	"8:supportsl10:load limite7:command5:offere"
+
+func bstr(s string) string { return string(appendText(nil, s)) }
+
+// Kamailio's module drives us unchanged (B22): the flags parsed there and the flags parsed here mean the same.
+func TestB22KamailioOffer(t *testing.T) {
+	want := &Request{
+		Command: "offer", CallID: "3c2671b3-5b2e1a@192.0.2.10", FromTag: "as58f4d3", SDP: []byte(testSDP),
+		Transport: "RTP/AVP", Direction: [2]string{"priv", "pub"},
+		Replace: []string{"origin", "session-connection"}, RTCPMux: []string{"accept"}, Supports: []string{"load-limit"}, ICE: "remove",
+		Codec:        Codec{Mask: []string{"all"}, Transcode: []string{"PCMU", "PCMA", "telephone-event"}, Except: []string{"VP8"}, Offer: []string{"telephone-event"}},
+		ReceivedFrom: netip.MustParseAddr("192.0.2.1"),
+	}
+	for name, in := range map[string]string{"parsed there": kamailioOffer, "parsed here": kamailioFlagsOffer} {
+		got, form, err := ParseRequest([]byte(in))
+		if err != nil || form != Bencode {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+		if err := got.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What we send to a real rtpengine, byte for byte (B22).
+func TestB22RequestBytes(t *testing.T) {
+	tos, delay := 184, 30*time.Second
+	req := &Request{
+		Command: "offer", CallID: "c", FromTag: "f", ViaBranch: "z9hG4bK1", SDP: []byte("v=0"), Transport: "RTP/AVP",
+		Direction: [2]string{"pub", "priv"}, Flags: []string{"trust-address"}, Replace: []string{"origin"}, RTCPMux: []string{"demux"},
+		SDES: []string{"no-NULL_HMAC_SHA1_32"}, Supports: []string{"load-limit"}, ICE: "remove",
+		Codec: Codec{Mask: []string{"all"}, Transcode: []string{"PCMU"}}, ReceivedFrom: netip.MustParseAddr("2001:db8::1"),
+		TOS: &tos, DeleteDelay: &delay, PTime: 20 * time.Millisecond,
+	}
+	got, err := AppendRequest([]byte("1 "), req, Bencode)
+	want := "1 d3:ICE6:remove4:SDESl20:no-NULL_HMAC_SHA1_32e3:TOSi184e7:call-id1:c5:codecd4:maskl3:alle9:transcodel4:PCMUee7:command5:offer" +
+		"12:delete-delayi30e9:directionl3:pub4:prive5:flagsl13:trust-addresse8:from-tag1:f5:ptimei20e13:received-froml3:IP611:2001:db8::1e" +
+		"7:replacel6:origine8:rtcp-muxl5:demuxe3:sdp3:v=08:supportsl10:load limite18:transport-protocol7:RTP/AVP10:via-branch8:z9hG4bK1e"
+	if d := cmp.Diff(want, string(got)); d != "" || err != nil {
+		t.Error(err, d)
+	}
+	for _, form := range []Form{Bencode, JSON} {
+		b, err := AppendRequest(nil, req, form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, f, err := ParseRequest(b)
+		if d := cmp.Diff(req, again, cmpopts.EquateComparable(netip.Addr{})); d != "" || err != nil || f != form {
+			t.Error(form, err, d)
+		}
+	}
+}
+
+// Spellings: blanks, hyphens, case, and the places where one thing may be said (B22).
+func TestB22Spellings(t *testing.T) {
+	tests := []struct {
+		name, in string
+		want     Request
+	}{
+		{"blanks", `{"command":"start recording","call id":"c","transport protocol":"RTP/SAVPF","received from":["IP4","192.0.2.9"],"media address":"2001:db8::1","record call":"yes","ICE lite":"both"}`,
+			Request{Command: "start recording", CallID: "c", Transport: "RTP/SAVPF", ReceivedFrom: netip.MustParseAddr("192.0.2.9"),
+				MediaAddress: netip.MustParseAddr("2001:db8::1"), RecordCall: "yes", ICELite: "both"}},
+		{"underscores and case", `{"Command":"OFFER","call_id":"C","FLAGS":["Trust Address","strict_source"],"replace":["Session Connection"]}`,
+			Request{Command: "offer", CallID: "C", Flags: []string{"trust-address", "strict-source"}, Replace: []string{"session-connection"}}},
+		{"codec forms among the flags", `{"flags":["codec-mask-all","codec-transcode-PCMU","codec-strip-G729","codec-offer-opus","codec-except-PCMA","transcode-G722","codec-accept-AMR","codec-consume-iLBC","codec-set-opus/48000/2/32000","codec-set-iLBC/8000/1///mode--30","always transcode"]}`,
+			Request{Flags: []string{"always-transcode"}, Codec: Codec{Mask: []string{"all"}, Transcode: []string{"PCMU", "G722"}, Strip: []string{"G729"}, Offer: []string{"opus"},
+				Except: []string{"PCMA"}, Accept: []string{"AMR", "all"}, Consume: []string{"iLBC"}, Set: []string{"opus/48000/2/32000", "iLBC/8000/1///mode=30"}}}},
+		{"lists among the flags", `{"flags":["SDES-off","SDES-no-AES_256_CM_HMAC_SHA1_80","sdes-only-AEAD_AES_128_GCM","pad crypto","OSRTP-offer","rtcp-mux-require","replace-origin","record call","port latching"]}`,
+			Request{Flags: []string{"port-latching"}, SDES: []string{"off", "no-AES_256_CM_HMAC_SHA1_80", "only-AEAD_AES_128_GCM", "pad"}, OSRTP: []string{"offer"},
+				RTCPMux: []string{"require"}, Replace: []string{"origin"}, RecordCall: "on"}},
+		{"one word for a list", `{"replace":"origin","rtcp-mux":"accept","received-from":"192.0.2.3","codec":{"mask":"all"}}`,
+			Request{Replace: []string{"origin"}, RTCPMux: []string{"accept"}, ReceivedFrom: netip.MustParseAddr("192.0.2.3"), Codec: Codec{Mask: []string{"all"}}}},
+		{"transport in pieces", `{"rtpp_flags":"trust-address SRTP AVPF internal external ICE=force DTLS=passive TOS=184 foo=bar SIP-source-address"}`,
+			Request{Transport: "RTP/SAVPF", Direction: [2]string{"internal", "external"}, ICE: "force", DTLS: "passive", TOS: ptr(184),
+				Flags: []string{"trust-address", "sip-source-address"}, Unknown: []string{"foo"}}},
+		{"keys go before flags", `{"from-tag":"f","direction":["a","b"],"transport-protocol":"RTP/AVP","rtpp-flags":"from-tag=x to-tag=t direction=c RTP/SAVP"}`,
+			Request{FromTag: "f", ToTag: "t", Direction: [2]string{"a", "b"}, Transport: "RTP/AVP"}},
+		{"WebRTC", `{"flags":["WebRTC"],"ICE":"default"}`,
+			Request{Transport: "UDP/TLS/RTP/SAVPF", ICE: "default", RTCPMux: []string{"offer", "require"}, SDES: []string{"off"}, Flags: []string{"no-rtcp-attribute", "generate-mid"}}},
+		{"interfaces by name", `{"from-interface":"pub","to-interface":"priv","address family":"ip6","DTLS":"no","DTLS-reverse":"passive","DTLS-fingerprint":"SHA-384","endpoint-learning":"heuristic","generate RTCP":"on","TOS":-5,"limit":"7"}`,
+			Request{Direction: [2]string{"pub", "priv"}, AddressFamily: "IP6", DTLS: "off", DTLSReverse: "passive", DTLSFingerprint: "sha-384",
+				Flags: []string{"endpoint-learning-heuristic", "generate-rtcp"}, TOS: ptr(-1), Limit: 7}},
+		{"unknown ones are kept by name", `{"xmlrpc-callback":"192.0.2.1","codec":{"mask":["all"],"frobnicate":["x"]},"rtcp-mux":["perhaps"],"TOS":999}`,
+			Request{RTCPMux: []string{"perhaps"}, Codec: Codec{Mask: []string{"all"}}, Unknown: []string{"codec frobnicate", "rtcp-mux-perhaps", "xmlrpc-callback"}}},
+	}
+	for _, tt := range tests {
+		got, _, err := ParseRequest([]byte(tt.in))
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if d := cmp.Diff(&tt.want, got, cmpopts.EquateComparable(netip.Addr{})); d != "" {
+			t.Errorf("%s: %s", tt.name, d)
+		}
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// An impossible request is refused by a reason that names the key, what came and what is allowed.
+func TestRequestErrors(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{`{"TOS":"abc"}`, `key "TOS" has the value "abc", want a whole number 0..255, or -1 to keep that of the call`},
+		{`{"transport protocol":"RTP/FOO"}`, `key "transport protocol" has the value "RTP/FOO", want one of RTP/AVP, RTP/AVPF, RTP/SAVP, RTP/SAVPF, UDP/TLS/RTP/SAVP, UDP/TLS/RTP/SAVPF`},
+		{`{"ICE":"maybe"}`, `key "ICE" has the value "maybe", want one of remove, force, default, optional, force-relay`},
+		{`{"direction":["pub"]}`, `key "direction" has the value "l3:pube", want two interface names: that of the sender, that of the receiver`},
+		{`{"media-address":"host"}`, `key "media-address" has the value "host", want an IPv4 or IPv6 address`},
+		{`{"received-from":["IP4","x"]}`, `key "received-from" has the value "l3:IP41:xe", want an address, or a list such as ["IP4", "192.0.2.1"]`},
+		{`{"address-family":"IP5"}`, `key "address-family" has the value "IP5", want IP4 or IP6`},
+		{`{"delete-delay":-1}`, `key "delete-delay" has the value "-1", want whole seconds from 0`},
+		{`{"ptime":1000}`, `key "ptime" has the value "1000", want milliseconds 0..240`},
+		{`{"codec":["all"]}`, `key "codec" has the value "l3:alle", want a dictionary of lists: strip, offer, mask, except, transcode, accept, consume, set`},
+		{`{"sdp":[]}`, `key "sdp" has the value "le", want the body as a string`},
+		{`{"flags":["ICE=maybe"]}`, `key "ICE" has the value "maybe", want one of remove, force, default, optional, force-relay`},
+		{`{"rtpp-flags":"DTLS=maybe"}`, `key "DTLS" has the value "maybe", want one of off, passive, active, no, disable`},
+		{`[]`, `read request: starts with '[', want d (bencode) or { (JSON)`},
+		{``, `read request: no dictionary`},
+	}
+	for _, tt := range tests {
+		if _, _, err := ParseRequest([]byte(tt.in)); err == nil || err.Error() != tt.want {
+			t.Errorf("%s: %v, want %s", tt.in, err, tt.want)
+		}
+	}
+	for in, want := range map[string]string{
+		`{}`:                                `key "command" is missing`,
+		`{"command":"offer","call-id":"c"}`: `key "from-tag" is missing: offer needs call-id, from-tag, sdp`,
+		`{"command":"answer","call-id":"c","from-tag":"f","sdp":"v"}`: `key "to-tag" is missing: answer needs call-id, from-tag, to-tag, sdp`,
+		`{"command":"query"}`: `key "call-id" is missing: query needs call-id`,
+	} {
+		req, _, err := ParseRequest([]byte(in))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := req.Validate(); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", in, err, want)
+		}
+	}
+	if _, _, err := ParseRequest([]byte(`{"ICE":"` + strings.Repeat("x", 500) + `"}`)); len(err.Error()) > 200 {
+		t.Errorf("a long value makes a long reason: %v", err)
+	}
+}
+
+// A message full of words costs no more than its bytes: lists are bounded.
+func TestManyWords(t *testing.T) {
+	var flags []any
+	for i := range maxItems - 100 {
+		flags = append(flags, "f"+strings.Repeat("x", i%7)+string(rune('a'+i%26))+string(rune('a'+i/26%26))+string(rune('a'+i/676)))
+	}
+	req, _, err := ParseRequest(appendBencode(nil, map[string]any{"flags": flags}))
+	if err != nil || len(req.Flags) != maxWords {
+		t.Errorf("%v, %d flags", err, len(req.Flags))
+	}
+}
