@@ -1,0 +1,33 @@
+// Package farm is the three Asterisk farms (calls, conferences, registrations) without Asterisk: for trying the edge out,
+// for tests and for small sites. It stands behind the stateless edge of package sip, which it knows by Record-Route and
+// Path only, and it answers the same ARI as an Asterisk does (package ari), so that the bridge role has one code path.
+//
+// It is not a proxy and not a PBX: a back-to-back user agent whose media is always PCMU with telephone-event, plain RTP, in
+// packets of 20 ms. NAT, other codecs, SRTP and ICE are the business of the edge and its media role. It does not
+// challenge calls, as an Asterisk behind the edge does not; whoever can reach its listeners can call, so they belong on an
+// internal network.
+//
+// Numbers: 600 echoes, 601 plays music, 7000-7999 and the domain conference.* are conferences, everything else is the name
+// of a registered user.
+//
+// A request runs in these steps:
+//
+//  1. sipgo reads it, absorbs retransmissions, and hands it to Farm.onRequest on a goroutine of its own (dispatch.go).
+//  2. REGISTER is checked (register.go) and goes to the location table, which is pure (registrar.go).
+//  3. An INVITE without To tag makes a call (call.go); the number decides what answers. One goroutine owns a call and all
+//     its legs; whatever happens to them reaches it as an event.
+//  4. Everything in a dialog is found by Call-ID and our tag and posted to the call that owns the leg; 481 if there is none.
+//  5. A call to a user (connect.go) sends an INVITE to every contact by its stored Path, takes the first 2xx, cancels the
+//     others, and relays RTP between the two legs; our SSRC, sequence and time go on whatever the source does (stream.go).
+//  6. A conference (conference.go) mixes every 20 ms on the farm's clock, which music shares; a small jitter buffer per
+//     participant (jitter.go) hides what the network does.
+//  7. When Run's context ends, new calls are refused with 503, each running call is ended with BYE, and all sockets and
+//     goroutines are released.
+//
+// Lock order: Farm.mu, then room.mu; stream.mu, jitter buffers and the location table's lock are leaves. No lock is held
+// while something is sent to a call's goroutine.
+//
+// RFCs: 3261 (SIP), 3264 (offer/answer), 3311 (UPDATE), 3327 (Path), 3550 and 3551 (RTP), 4733 (telephone-event, passed),
+// 5626 (outbound, only its option tag is let pass), 6026 (INVITE transactions), 6086 (INFO), 8866 (SDP). Session timers
+// (RFC 4028) are left to the far end: the farm answers refreshes and asks for none.
+package farm
