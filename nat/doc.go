@@ -1,0 +1,20 @@
+// Package nat decides about addresses: it is the small box between sip/ and media/ in the picture. It is pure: addresses,
+// bytes and the time go in, a decision comes out; no sockets, no clocks, no allocation.
+//
+// It is not a NAT and opens nothing; STUN and ICE agents, which talk to the other end, are not here.
+//
+// How a media stream learns where its peer is (Latch):
+//
+//  1. Signalling says where the peer expects media (SDP) and where its SIP messages came from. Before the first packet, media
+//     goes to the address in the SDP.
+//  2. Classify tells a packet's kind by its first byte. What is authenticated (SRTP) is opened before the latch is asked.
+//  3. The source of a packet is ranked against what signalling said: the SDP's address and port; its address; the address that SIP
+//     came from; the SDP's port alone; a stranger.
+//  4. One of the first three is taken at once, and a better one may still take over for a short while: then the latch is locked.
+//  5. The other two must wait. They get in only if nobody better came, and give way to one who does.
+//  6. An authenticated packet moves the latch at any time, which is how a client survives a new NAT mapping. A plain one
+//     does not; a signalling update does.
+//
+// RFC 3264 (offer and answer), RFC 4787 (what NATs do), RFC 7983 and RFC 5761 (kinds of packets on one port), RFC 7362 (latching
+// and its dangers).
+package nat
