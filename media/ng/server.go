@@ -84,7 +84,7 @@ func NewServer(cfg ServerConfig, h Handler) (*Server, error) {
 		stats:   newServerStats(),
 	}
 	if err := s.bind(); err != nil {
-		s.close()
+		s.Close()
 		return nil, err
 	}
 	return s, nil
@@ -115,7 +115,8 @@ func (s *Server) bind() error {
 	return nil
 }
 
-func (s *Server) close() {
+// Close releases the listeners of a server that was never run.
+func (s *Server) Close() {
 	closeAll(s.udp)
 	closeAll(s.tcp)
 	closeAll(s.http)
@@ -130,9 +131,6 @@ func closeAll[C io.Closer](list []C) {
 
 // ServerAddrs are the bound addresses, in the order of the config.
 type ServerAddrs struct{ UDP, TCP, HTTP []netip.AddrPort }
-
-// Close releases the listeners of a server that was never run.
-func (s *Server) Close() { s.close() }
 
 // Addrs returns what was bound: with port 0 in the config, the port that the system chose.
 func (s *Server) Addrs() ServerAddrs {
@@ -192,7 +190,7 @@ func (s *Server) Run(ctx context.Context) error {
 	closeAll(s.tcp)
 	closeAll(s.http)
 	wg.Wait()
-	s.close()
+	s.Close()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

@@ -1,0 +1,241 @@
+package auth
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Algorithm is a digest algorithm of RFC 8760.
+type Algorithm uint8
+
+// The algorithms.
+const (
+	MD5 Algorithm = iota
+	SHA256
+	algorithms
+)
+
+// String returns the token that the header field uses.
+func (a Algorithm) String() string {
+	switch a {
+	case MD5:
+		return "MD5"
+	case SHA256:
+		return "SHA-256"
+	}
+	return "unknown"
+}
+
+// A Provider knows the users. Lookup borrows user and realm; it runs on a packet worker and must not block. Two exist: Users
+// and File.
+type Provider interface {
+	Lookup(user, realm []byte) (Credential, bool)
+}
+
+// Config is all that a Verifier needs.
+type Config struct {
+	// Provider knows the users. Required.
+	Provider Provider
+	// Secret makes and proves nonces; all nodes that check each other's challenges share it. Default: random, for one node.
+	Secret []byte
+	// Algorithms are offered in this order. Default MD5 alone: many phones (baresip 1.1, older SIPp) give up at the sight of
+	// a challenge with an algorithm that they do not know, although RFC 8760 section 2.4 tells them to ignore it.
+	Algorithms []Algorithm
+	// NonceLife is how long a nonce may be used before the client is asked to take a new one (stale=true). Default 5 min.
+	NonceLife time.Duration
+	// ReplayEntries is how many nonces are remembered with their nonce-count. Default 32,768, which take 3 MiB.
+	ReplayEntries int
+}
+
+// clockSkew is by how much another node's clock may be ahead of ours.
+const clockSkew = 30 * time.Second
+
+func (c *Config) validate() error {
+	if c.Provider == nil {
+		return errors.New("no provider")
+	}
+	if len(c.Secret) == 0 {
+		c.Secret = make([]byte, 32)
+		_, _ = rand.Read(c.Secret) // never fails, see its documentation
+	}
+	if len(c.Secret) < 16 {
+		return fmt.Errorf("secret has %d bytes, it needs 16 at least", len(c.Secret))
+	}
+	if len(c.Algorithms) == 0 {
+		c.Algorithms = []Algorithm{MD5}
+	}
+	for _, a := range c.Algorithms {
+		if a >= algorithms {
+			return fmt.Errorf("unknown algorithm %d", a)
+		}
+	}
+	if c.NonceLife == 0 {
+		c.NonceLife = 5 * time.Minute
+	}
+	if c.ReplayEntries == 0 {
+		c.ReplayEntries = 1 << 15
+	}
+	if c.NonceLife < 0 || c.ReplayEntries < 0 {
+		return errors.New("nonce life and replay entries cannot be negative")
+	}
+	return nil
+}
+
+// A Verifier makes challenges and checks their answers. Its methods may be called from any goroutine.
+type Verifier struct {
+	cfg     Config
+	dummy   Credential // stands in for an unknown user
+	seen    *replay
+	scratch sync.Pool // of *scratch
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Verifier, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	v := &Verifier{cfg: cfg, seen: newReplay(cfg.ReplayEntries)}
+	var password [16]byte
+	_, _ = rand.Read(password[:])
+	v.dummy = NewCredential("", "", string(password[:]))
+	v.scratch.New = func() any { return newScratch(cfg.Secret) }
+	return v, nil
+}
+
+// Algorithms are the offered ones: the caller makes one Challenge for each.
+func (v *Verifier) Algorithms() []Algorithm { return v.cfg.Algorithms }
+
+// Challenge appends the value of a WWW-Authenticate or Proxy-Authenticate field with a new nonce. stale tells the client that
+// its password was right and only the nonce too old.
+func (v *Verifier) Challenge(dst []byte, realm string, alg Algorithm, stale bool, now time.Time) []byte {
+	dst = append(dst, `Digest realm="`...)
+	for i := range len(realm) {
+		if realm[i] == '"' || realm[i] == '\\' {
+			dst = append(dst, '\\')
+		}
+		dst = append(dst, realm[i])
+	}
+	dst = append(dst, `", nonce="`...)
+	s := v.scratch.Get().(*scratch)
+	dst = s.appendNonce(dst, alg, realm, now)
+	v.scratch.Put(s)
+	dst = append(dst, `", algorithm=`...)
+	dst = append(dst, alg.String()...)
+	dst = append(dst, `, qop="auth"`...)
+	if stale {
+		dst = append(dst, `, stale=true`...)
+	}
+	return dst
+}
+
+// Request is what Check looks at. The slices are borrowed for the call.
+type Request struct {
+	Method []byte
+	// URI is the Request-URI; empty: the digest's uri is not compared with it.
+	URI []byte
+	// Value is the value of the Authorization or Proxy-Authorization field, line folds included.
+	Value []byte
+	// Realm is the one that must be meant; empty: any for which we have made the nonce.
+	Realm string
+	// Tx is a hash of what a retransmission repeats and a replay cannot: best of source, Call-ID, CSeq and top branch, at
+	// least of the source address. A nonce-count that was seen is accepted again for the same Tx only, since a stateless
+	// edge sees every retransmission. 0: replay is not checked.
+	Tx uint64
+}
+
+// Reason is the outcome of a check.
+type Reason uint8
+
+// The outcomes. For all but OK the caller challenges again, for Stale and Replayed with stale=true.
+const (
+	OK          Reason = iota
+	Malformed          // not a Digest header field that can be understood, or a part is missing
+	Unsupported        // an algorithm or qop that was not offered
+	OtherRealm         // meant for somebody else, such as a proxy behind us
+	Forged             // the nonce is not ours for this realm and algorithm, or the secret has changed since
+	Refused            // wrong password, or no such user; nobody is told which
+	URIMismatch        // the digest was made for another Request-URI
+	Stale              // right, but the nonce is too old
+	Replayed           // right, but its nonce-count was used by another request
+	reasons
+)
+
+var reasonNames = [reasons]string{
+	"ok", "malformed", "unsupported", "other_realm", "forged", "refused", "uri_mismatch", "stale", "replayed",
+}
+
+// String returns the name for a metric's label.
+func (r Reason) String() string {
+	if r < reasons {
+		return reasonNames[r]
+	}
+	return "unknown"
+}
+
+// Stale tells whether the next challenge says stale=true.
+func (r Reason) Stale() bool { return r == Stale || r == Replayed }
+
+// Result is the outcome and who it is about. User and Realm are as sent, without quotes, and borrowed from Request.Value; with
+// a reason other than OK they are claims. A name with escaped characters is a copy.
+type Result struct {
+	Reason Reason
+	User   []byte
+	Realm  []byte
+	// Received means that the nonce is ours: the sender has got our challenge, so its source address is no forged one and
+	// a failure may be counted against it.
+	Received bool
+}
+
+// Check verifies credentials.
+func (v *Verifier) Check(r Request, now time.Time) Result {
+	var h header
+	if !h.parse(r.Value) {
+		return Result{Reason: Malformed}
+	}
+	res := Result{User: unquote(h.user), Realm: unquote(h.realm)}
+	if r.Realm != "" && string(res.Realm) != r.Realm {
+		res.Reason = OtherRealm
+		return res
+	}
+	alg, ok := h.algorithmOf()
+	if !ok || !slices.Contains(v.cfg.Algorithms, alg) || !h.qopKnown() {
+		res.Reason = Unsupported
+		return res
+	}
+	s := v.scratch.Get().(*scratch)
+	defer v.scratch.Put(s)
+	issued, id, ok := s.readNonce(h.nonce, alg, res.Realm)
+	if !ok {
+		res.Reason = Forged
+		return res
+	}
+	res.Received = true
+	cred, known := v.cfg.Provider.Lookup(res.User, res.Realm)
+	if !known || !cred.Has(alg) {
+		cred, known = v.dummy, false
+	}
+	want := s.response(alg, &cred, r.Method, &h)
+	same := subtle.ConstantTimeCompare(want, lower(s.given[:0], h.response)) == 1
+	switch {
+	case !same || !known:
+		res.Reason = Refused
+	case !sameURI(unquote(h.uri), r.URI):
+		res.Reason = URIMismatch
+	case now.Sub(issued) > v.cfg.NonceLife || issued.Sub(now) > clockSkew:
+		res.Reason = Stale
+	case r.Tx != 0 && !v.fresh(&h, id, r.Tx, now):
+		res.Reason = Replayed
+	}
+	return res
+}
+
+// fresh tells whether the nonce-count was not used by another request.
+func (v *Verifier) fresh(h *header, id, tx uint64, now time.Time) bool {
+	nonce, count := h.use(id)
+	return v.seen.accept(nonce, count, tx, now)
+}

@@ -1,0 +1,121 @@
+package sip
+
+import (
+	"rtcedge/sip/auth"
+	"rtcedge/sip/message"
+)
+
+// who lets a request pass that has a farm node's address, a signed Route of its dialog, or a right digest. It challenges
+// everybody else: 401 for REGISTER, as we stand in for the registrar, 407 for the rest (RFC 3261 section 22).
+func (p *Proxy) who(c *pass) bool {
+	m := &c.msg
+	if c.waited {
+		c.proven = c.proven || c.vouched
+		if c.auth > 0 {
+			c.consumed = &m.Fields()[c.auth-1]
+		}
+		return true
+	}
+	if c.inside || p.cfg.Auth == nil || m.Method() == message.Ack || m.Method() == message.Cancel || p.provesDialog(c) {
+		return true
+	}
+	kind, code, reason, name := message.ProxyAuthorization, 407, "Proxy Authentication Required", "Proxy-Authenticate: "
+	if m.Method() == message.Register {
+		kind, code, reason, name = message.Authorization, 401, "Unauthorized", "WWW-Authenticate: "
+	}
+	stale := false
+	for i := range m.Fields() {
+		f := &m.Fields()[i]
+		if f.Kind != kind {
+			continue
+		}
+		res := p.cfg.Auth.Check(auth.Request{Method: m.MethodName(), URI: m.URI(), Value: m.Value(f), Realm: p.realm, Tx: p.txOf(c)}, c.now)
+		stale = stale || res.Reason.Stale()
+		if res.Reason != auth.OK {
+			continue
+		}
+		c.proven = true
+		if !p.speaksFor(c, res.User) {
+			p.refuse(c, 403, "Not Your Address", DropForbidden)
+			return false
+		}
+		c.consumed, c.auth = f, i+1
+		return true
+	}
+	// As many challenges as the bound on answers allows; the first is the one that every phone understands.
+	for i, alg := range p.cfg.Auth.Algorithms() {
+		n := len(c.extra)
+		c.extra = append(p.cfg.Auth.Challenge(append(c.extra, name...), p.realm, alg, stale, c.now), "\r\n"...)
+		if i > 0 && !c.proven && p.replySize(c, code, reason) > len(c.raw) {
+			c.extra = c.extra[:n]
+			break
+		}
+	}
+	p.refuse(c, code, reason, DropUnauthorised)
+	return false
+}
+
+// txOf names what a retransmission repeats and a replay cannot: its source and its transaction.
+func (p *Proxy) txOf(c *pass) uint64 {
+	var b [32]byte
+	h := p.key.hasher(hashAuth)
+	h.part(appendAddr(b[:0], c.from))
+	h.part(c.msg.Via().Branch)
+	h.part(c.msg.CallID())
+	h.word(uint64(c.msg.CSeq()))
+	lo, _ := h.sum()
+	return lo
+}
+
+// provesDialog finds a signed Route for this dialog: whoever has it took part in the call that was let pass.
+func (p *Proxy) provesDialog(c *pass) bool {
+	m := &c.msg
+	f := m.First(message.Route)
+	if f == nil || len(m.ToTag()) == 0 || m.Method() == message.Register {
+		return false
+	}
+	for i := range m.Fields() {
+		f := &m.Fields()[i]
+		if f.Kind != message.Route {
+			continue
+		}
+		for rest := m.Value(f); len(rest) > 0; {
+			value, next, ok := message.NextValue(rest)
+			if !ok {
+				return false
+			}
+			var a message.NameAddr
+			var u message.URI
+			var st routeState
+			if _, ok := a.Parse(value); !ok || !u.Parse(a.URI) || p.ours(u.Host, u.Port) == nil {
+				return false
+			}
+			if text, ok := u.Param(message.SignedParam); ok && p.key.readRoute(&st, text, m.CallID()) && st.flags&routePath == 0 {
+				return true
+			}
+			rest = next
+		}
+	}
+	return false
+}
+
+// speaksFor tells if a proven user may use the address of the request: To's for REGISTER, else From's. Otherwise one password would
+// open every account.
+func (p *Proxy) speaksFor(c *pass, user []byte) bool {
+	m := &c.msg
+	a := m.From()
+	if m.Method() == message.Register {
+		a = m.To()
+	}
+	var u message.URI
+	return u.Parse(a.URI) && string(u.User) == string(user)
+}
+
+// replySize is the size of the answer with what c.extra holds now.
+func (p *Proxy) replySize(c *pass, code int, reason string) int {
+	b, ok := p.buildReply(c, code, reason, true)
+	if !ok {
+		return maxOut
+	}
+	return len(b)
+}

@@ -1,0 +1,85 @@
+package dispatch
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Tick sends the probes that are due and takes out the nodes whose probe stayed unanswered. It returns when to call it
+// again; that is never more than 50 ms away, so that a silent node is seen soon.
+func (s *Set) Tick(now time.Time, p Prober) (next time.Duration) {
+	s.mu.Lock()
+	var due []*Node
+	changed := false
+	if !s.cfg.NoProbes {
+		for _, n := range s.nodes {
+			if n == nil {
+				continue
+			}
+			send, flip := s.tickLocked(n, now)
+			if send {
+				due = append(due, n)
+			}
+			changed = changed || flip
+		}
+	}
+	if changed {
+		s.publishLocked(now)
+	}
+	s.mu.Unlock()
+	for _, n := range due {
+		p.Probe(n)
+	}
+	return min(50*time.Millisecond, s.cfg.ProbeTimeout/4)
+}
+
+// tickLocked is the life of one node's probe: due, repeated, answered (in Answered) or given up.
+func (s *Set) tickLocked(n *Node, now time.Time) (send, changed bool) {
+	pr := &n.probe
+	if !pr.sentAt.IsZero() {
+		switch waited := now.Sub(pr.sentAt); {
+		case waited >= s.cfg.ProbeTimeout:
+			pr.sentAt, pr.answers = time.Time{}, 0
+			if n.live.Swap(false) {
+				pr.since, changed = now, true
+			}
+		case waited >= s.cfg.ProbeTimeout/2 && pr.repeats == 0:
+			pr.repeats++
+			send = true
+		}
+		return send, changed
+	}
+	due := !now.Before(pr.next)
+	if owing := n.owing.Load(); owing != 0 && n.live.Load() && now.UnixNano()-owing >= int64(s.cfg.SilentAfter) {
+		due = true
+		n.owing.Store(0)
+	}
+	if n.suspect.Swap(false) && n.live.Load() {
+		due = true
+	}
+	if !due {
+		return false, false
+	}
+	pr.sentAt, pr.repeats = now, 0
+	// The phase differs from node to node, so that a large farm's probes do not leave in one burst.
+	pr.next = now.Add(s.cfg.ProbeInterval - time.Duration(n.seed%16)*s.cfg.ProbeInterval/256)
+	return true, false
+}
+
+// Answered notes the answer to a probe, of any status: a node that speaks SIP lives.
+func (s *Set) Answered(a netip.AddrPort, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.table.Load().byAddr[a]
+	if n == nil || n.probe.sentAt.IsZero() {
+		return
+	}
+	n.probe.sentAt = time.Time{}
+	n.probe.answers++
+	if n.live.Load() || n.probe.answers < s.cfg.Rise {
+		return
+	}
+	n.live.Store(true)
+	n.probe.since = now
+	s.publishLocked(now)
+}

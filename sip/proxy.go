@@ -1,0 +1,259 @@
+package sip
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rtcedge/sip/dispatch"
+	"rtcedge/sip/message"
+	"rtcedge/sip/transport"
+)
+
+// Proxy is the edge proxy. Its Handle runs on many goroutines at once; all that it shares never changes or is atomic.
+type Proxy struct {
+	// Constant after New.
+	cfg       Config
+	key       key
+	realm     string
+	sides     []*side
+	split     bool // there are internal listeners
+	farms     *dispatch.Set
+	transport *transport.Transport
+	out       sender
+	now       func() time.Time
+	queues    []*queue
+	names     names
+	spare     sync.Pool // of *pass with the shared counters, for the goroutines of connections
+
+	credit   credit      // of addresses that our longer answers wait for
+	draining atomic.Bool // no new dialogs
+
+	mu      sync.Mutex // guards the rest
+	counted []*counters
+}
+
+// sender sends or queues a copy of b: a transport worker, the transport itself, or a test.
+type sender interface {
+	Send(b []byte, to transport.Target) error
+}
+
+// New opens the listeners and makes the proxy; it serves nothing before Run.
+func New(cfg Config) (*Proxy, error) {
+	p, err := newProxy(cfg, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	t, err := transport.New(cfg.Transport, p)
+	if err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	p.attach(t.Listeners(), t)
+	p.transport = t
+	return p, nil
+}
+
+// newProxy makes all but the listeners.
+func newProxy(cfg Config, now func() time.Time) (*Proxy, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	p := &Proxy{key: newKey(cfg.Secret), now: now}
+	farms, err := dispatch.New(cfg.Farms, now())
+	if err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	p.farms = farms
+	domains := make([]string, len(cfg.Domains))
+	for i, d := range cfg.Domains {
+		domains[i] = strings.ToLower(d)
+	}
+	cfg.Domains = domains
+	p.cfg = cfg
+	p.names.init(cfg.DNSTimeout, now)
+	shared := p.newPass()
+	p.spare.New = func() any { return &pass{out: make([]byte, 0, maxOut), count: shared.count} }
+	for range cfg.Queues {
+		p.queues = append(p.queues, newQueue(cfg.QueueLength))
+	}
+	return p, nil
+}
+
+// attach takes the open listeners and what sends on them.
+func (p *Proxy) attach(listeners []*transport.Listener, out sender) {
+	p.out = out
+	for i, l := range listeners {
+		p.sides = append(p.sides, newSide(l, i))
+		p.split = p.split || l.Internal()
+	}
+	switch {
+	case p.cfg.Realm != "":
+		p.realm = p.cfg.Realm
+	case len(p.cfg.Domains) > 0:
+		p.realm = p.cfg.Domains[0]
+	default:
+		p.realm = p.sides[0].host
+	}
+}
+
+// Listeners are the open listeners, with the ports that were really bound.
+func (p *Proxy) Listeners() []*transport.Listener { return p.transport.Listeners() }
+
+// Transport is the transport, for its statistics and for reloading certificates.
+func (p *Proxy) Transport() *transport.Transport { return p.transport }
+
+// Realm is the digest realm in force.
+func (p *Proxy) Realm() string { return p.realm }
+
+// Farms are the farm nodes, for their state and for draining.
+func (p *Proxy) Farms() *dispatch.Set { return p.farms }
+
+// Run serves until ctx ends and has then released all.
+func (p *Proxy) Run(ctx context.Context) error {
+	var tasks sync.WaitGroup
+	for _, q := range p.queues {
+		tasks.Go(func() { p.serveQueue(ctx, q) })
+	}
+	tasks.Go(func() { p.probe(ctx) })
+	err := p.transport.Run(ctx)
+	tasks.Wait()
+	return err
+}
+
+// Close releases the listeners of a proxy whose Run was never called.
+func (p *Proxy) Close() { p.transport.Close() }
+
+// pass is one message's way through the proxy: what is known of it so far, and room for the outgoing one. Each worker has
+// one and uses it again.
+type pass struct {
+	// Owned by the goroutine for its life.
+	msg    message.Message
+	splice message.Splice
+	out    []byte
+	count  *counters
+
+	// Of this message.
+	in       transport.Message
+	raw      []byte
+	from     netip.AddrPort
+	side     *side
+	send     sender
+	now      time.Time
+	inside   bool
+	node     *dispatch.Node  // the farm node that it came from, nil from outside
+	waited   bool            // runs in a queue: may wait for media and DNS
+	ctx      context.Context // in a queue: ends the waiting
+	vouched  bool            // in a queue: the sender's address had proved itself before
+	ending   bool            // a BYE: media is told when it has left
+	proven   bool            // the sender's address proved itself: no bound on our answers
+	consumed *message.Field  // the Authorization that we used up
+	auth     int             // its index in the message plus one, for a message that goes into a queue
+	dest     netip.AddrPort  // where its response goes
+	route    routeState      // the cookie of the Route, if routed
+	routed   bool
+	next     hop
+	extra    []byte // header fields of our own answer
+	extraMem [1024]byte
+	via      viaState
+	hash     uint64 // of the Call-ID, for the queue and the farm
+}
+
+// hop is where a request goes.
+type hop struct {
+	side   *side
+	addr   netip.AddrPort
+	flow   transport.Flow
+	host   string         // the name that a TLS peer must prove
+	node   *dispatch.Node // the farm node, nil towards outside
+	client bool           // addr or flow come from a cookie: the phone is behind NAT or on a connection
+}
+
+// Chosen by us: the largest message of a stream (64 KB) and what we add to it.
+const maxOut = 64<<10 + 8<<10
+
+func (p *Proxy) newPass() *pass {
+	c := &pass{out: make([]byte, 0, maxOut), count: &counters{}}
+	p.mu.Lock()
+	p.counted = append(p.counted, c.count)
+	p.mu.Unlock()
+	return c
+}
+
+// Handle is called by the transport with every message, on the goroutine that read it.
+func (p *Proxy) Handle(in *transport.Message) {
+	if in.Worker == nil || in.Flow != 0 {
+		// Connections borrow their workers for one message; a pool of our own keeps the large buffers few.
+		c := p.spare.Get().(*pass)
+		c.send = p.out
+		p.begin(c, in)
+		p.spare.Put(c)
+		return
+	}
+	c, ok := in.Worker.State.(*pass)
+	if !ok {
+		c = p.newPass()
+		in.Worker.State = c
+	}
+	c.send = in.Worker
+	p.begin(c, in)
+}
+
+// Unreachable is called by the transport when a peer cannot be reached.
+func (p *Proxy) Unreachable(_ *transport.Listener, peer netip.AddrPort) {
+	if n := p.farms.ByAddr(peer); n != nil {
+		n.Unreachable()
+	}
+}
+
+// begin sets up a pass and takes the message's way.
+func (p *Proxy) begin(c *pass, in *transport.Message) {
+	c.in = *in
+	c.raw, c.from = in.Bytes, in.From
+	c.now = p.now()
+	c.waited, c.auth = false, 0
+	p.handle(c)
+}
+
+// handle takes a message's way from the start; a message from a queue comes here a second time.
+func (p *Proxy) handle(c *pass) {
+	c.side = p.sides[c.in.Listener.Index()]
+	c.proven = c.in.Flow != 0
+	c.consumed, c.routed, c.ending, c.next, c.extra = nil, false, false, hop{}, c.extraMem[:0]
+	c.splice.Reset()
+	c.node = nil
+	if !p.split || c.side.Internal() {
+		c.node = p.farms.ByAddr(c.from)
+	}
+	c.inside = c.node != nil || p.split && c.side.Internal()
+	c.proven = c.proven || c.inside
+	if !c.waited {
+		p.tapIn(c)
+		if c.node != nil {
+			c.node.Heard()
+		}
+	}
+	fault := c.msg.Parse(c.raw)
+	if fault == message.FaultNotSIP {
+		c.fault(fault)
+		return
+	}
+	if !c.msg.Request() {
+		p.response(c, fault)
+		return
+	}
+	if !c.waited {
+		c.count.requests[c.msg.Method()].Add(1)
+	}
+	p.request(c, fault)
+}
+
+func (c *pass) drop(d Drop) { c.count.drops[d].Add(1) }
+
+func (c *pass) fault(f message.Fault) {
+	c.count.faults[f].Add(1)
+	c.drop(DropMalformed)
+}

@@ -1,0 +1,83 @@
+package sip
+
+import (
+	"context"
+	"sync/atomic"
+
+	"rtcedge/sip/message"
+	"rtcedge/sip/transport"
+)
+
+// queue is one of the places where messages wait for media or DNS. One goroutine serves it, so that the messages of a call,
+// which all meet in one queue, keep their order.
+type queue struct {
+	jobs    chan *job
+	pending atomic.Int64 // waiting or being worked on
+}
+
+// job is a message that left its worker; the bytes are a copy, since the worker's are borrowed.
+type job struct {
+	raw    []byte
+	in     transport.Message
+	proven bool // what who found: it is not asked again, as a nonce count must not be seen twice
+	auth   int
+}
+
+func newQueue(length int) *queue { return &queue{jobs: make(chan *job, length)} }
+
+func (p *Proxy) queueOf(hash uint64) *queue { return p.queues[(hash>>32)%uint64(len(p.queues))] }
+
+// enqueue copies the message into its queue. It must be the last thing that happens to it on this goroutine.
+func (p *Proxy) enqueue(c *pass) {
+	q := p.queueOf(c.hash)
+	j := &job{raw: append([]byte(nil), c.raw...), in: c.in, proven: c.proven, auth: c.auth}
+	j.in.Bytes, j.in.Worker = j.raw, nil
+	q.pending.Add(1)
+	select {
+	case q.jobs <- j:
+		c.count.queued.Add(1)
+	default:
+		q.pending.Add(-1)
+		if c.msg.Request() {
+			c.extra = append(c.extra, "Retry-After: 2\r\n"...)
+			p.refuse(c, 503, "Overloaded", DropQueueFull)
+			return
+		}
+		c.drop(DropQueueFull) // the farm or phone sends it again
+	}
+}
+
+// serveQueue works until ctx ends.
+func (p *Proxy) serveQueue(ctx context.Context, q *queue) {
+	c := p.newPass()
+	for {
+		select {
+		case j := <-q.jobs:
+			p.work(ctx, c, q, j)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *Proxy) work(ctx context.Context, c *pass, q *queue, j *job) {
+	defer q.pending.Add(-1)
+	c.ctx = ctx
+	c.in, c.raw, c.from = j.in, j.raw, j.in.From
+	c.send, c.now = p.out, p.now()
+	c.waited, c.auth, c.vouched = true, j.auth, j.proven
+	p.handle(c)
+}
+
+// hasSDP tells if the body is a session description as a whole; multipart and encoded bodies are left alone.
+func hasSDP(m *message.Message) bool {
+	if len(m.Body()) == 0 || m.First(message.ContentEncoding) != nil {
+		return false
+	}
+	t := m.Get(message.ContentType)
+	const want = "application/sdp"
+	if len(t) < len(want) || !message.EqualFold(t[:len(want)], want) {
+		return false
+	}
+	return len(t) == len(want) || t[len(want)] == ';' || t[len(want)] == ' ' || t[len(want)] == '\t'
+}
