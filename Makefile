@@ -1,0 +1,48 @@
+# Knobs: VERSION (stamped into the binary), GO (the go command).
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TAGS     = nolibopusfile
+GOFLAGS_ = -tags $(TAGS)
+LDFLAGS  = -X main.version=$(VERSION)
+LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
+
+.PHONY: build run test race fuzz e2e lint bench demo clean help deps
+.DEFAULT_GOAL := build
+
+build: deps ## bin/rtcedge (with Opus by libopus; CGO_ENABLED=0 make build does without)
+	$(GO) build $(GOFLAGS_) -trimpath -ldflags '$(LDFLAGS)' -o bin/rtcedge ./cmd/rtcedge
+
+run: build ## the whole edge on 127.0.0.1 with embedded defaults; Ctrl-C ends it (ARGS="--listen-ip ..." for more)
+	@exec bin/rtcedge up $(ARGS)
+
+test: deps ## unit and package tests, over real loopback sockets
+	$(GO) test $(GOFLAGS_) ./...
+
+race: deps ## the same tests under the race detector
+	$(GO) test $(GOFLAGS_) -race ./...
+
+fuzz: deps ## each fuzz target for FUZZTIME (default 20s)
+	sh tools/fuzz.sh $(or $(FUZZTIME),20s)
+
+e2e: build ## real peers: baresip, SIPp, Asterisk 22; installs them (about 2 minutes the first time)
+	sh e2e/peers.sh install
+	RTCEDGE_BIN=$(CURDIR)/bin/rtcedge $(GO) test -tags '$(TAGS) e2e' -count=1 -timeout 20m -v ./e2e
+
+lint: ## go vet and golangci-lint, pinned in tools/go.mod
+	$(GO) vet -tags '$(TAGS) e2e' ./...
+	$(LINT) run
+
+bench: deps ## benchmarks beside the code
+	$(GO) test $(GOFLAGS_) -run '^$$' -bench . -benchmem ./...
+
+demo: build ## calls through a running `make run`, or through one of its own: prints a table, ends with 1 on a FAIL
+	$(GO) run $(GOFLAGS_) ./bench/demo $(ARGS)
+
+clean: ## remove what was built
+	rm -rf bin
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+deps: # what the build needs from the system
+	@sh tools/deps.sh

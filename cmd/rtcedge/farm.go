@@ -1,0 +1,141 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"rtcedge/bridge/farm"
+	"rtcedge/internal/config"
+	"rtcedge/internal/obs"
+)
+
+type farmRole struct {
+	common
+	farmKnobs
+	listen  []string
+	roles   []string
+	ari     netip.AddrPort
+	ariUser string
+	ariPass string
+	auth    string
+	domain  string
+	rtpIP   netip.Addr
+	edge    netip.AddrPort
+}
+
+// farmKnobs are those that `up` has too.
+type farmKnobs struct {
+	rtpMin, rtpMax  int
+	ringTimeout     time.Duration
+	maxCalls        int
+	conferenceTones bool
+}
+
+func (k *farmKnobs) declare(s *config.Set) {
+	s.Int(&k.rtpMin, "farm-port-min", 20000, 1024, 65535, "PORT", "first UDP port of the farm's own media")
+	s.Int(&k.rtpMax, "farm-port-max", 29999, 1024, 65535, "PORT", "last UDP port of the farm's own media")
+	s.Duration(&k.ringTimeout, "ring-timeout", 30*time.Second, time.Second, "a call that a user does not answer ends after it")
+	s.Int(&k.maxCalls, "max-calls", 1000, 1, 100000, "CALLS", "more calls are refused with 503")
+	s.Bool(&k.conferenceTones, "conference-tones", false, "a short tone when somebody enters or leaves a conference")
+}
+
+func (k *farmKnobs) config(e *env) farm.Config {
+	return farm.Config{PortMin: uint16(k.rtpMin), PortMax: uint16(k.rtpMax), RingTimeout: k.ringTimeout, MaxCalls: k.maxCalls,
+		ConferenceTones: k.conferenceTones, Logger: e.log}
+}
+
+func runFarm(e *env) error {
+	c, err := parseFarmRole(e)
+	if err != nil {
+		return err
+	}
+	return c.run(e)
+}
+
+func parseFarmRole(e *env) (*farmRole, error) {
+	c := new(farmRole)
+	s := config.New("farm", e.getenv)
+	s.List(&c.listen, "listen", []string{"udp:127.0.0.1:5070"}, "PROTO:IP:PORT", "SIP listener", protoAddrAllowed("udp", "tcp"), checkProtoAddr("udp", "tcp"))
+	roles := []string{string(farm.RoleCall), string(farm.RoleConference), string(farm.RoleRegistrar)}
+	s.List(&c.roles, "roles", roles, "ROLE[,...]", "farms to be", "call, conference, registrar, comma separated", func(t string) error {
+		_, err := parseRoles([]string{t})
+		return err
+	})
+	s.Addr(&c.ari, "ari", netip.AddrPort{}, "HTTP listener of Asterisk's REST interface")
+	s.String(&c.ariUser, "ari-user", "rtcedge", "NAME", "user of ARI")
+	s.String(&c.ariPass, "ari-password", "", "TEXT", "password of ARI; none: a random one, printed at start")
+	s.String(&c.auth, "auth", "", "FILE", "accounts whose digest the registrar checks; none: demo accounts 1001..1009, printed at start")
+	s.String(&c.domain, "realm", "rtcedge", "NAME", "digest realm of the registrar")
+	s.IP(&c.rtpIP, "rtp-ip", netip.Addr{}, "address of media; none: that of the first listener")
+	s.Addr(&c.edge, "edge", netip.AddrPort{}, "next hop to a contact that registered without Path; none: the contact's own address")
+	c.farmKnobs.declare(s)
+	c.common.declare(s, netip.AddrPort{}, 0, 10*time.Second)
+	if err := usage(s.Parse(e.args, e.out)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *farmRole) run(e *env) error {
+	e.level.Set(c.level())
+	roles, err := parseRoles(c.roles)
+	if err != nil {
+		return usage(err)
+	}
+	cfg := c.config(e)
+	cfg.Listen, cfg.Roles, cfg.RTPAddr, cfg.Edge, cfg.Realm = c.listen, roles, c.rtpIP, c.edge, c.domain
+	cfg.ARI, cfg.ARIUser, cfg.ARIPassword = c.ari, c.ariUser, c.ariPass
+	if c.ari.IsValid() && c.ariPass == "" {
+		cfg.ARIPassword = rand.Text()
+		fmt.Fprintf(e.out, "ARI: user %s, password %s\n", cfg.ARIUser, cfg.ARIPassword)
+	}
+	accounts, err := loadAccounts(c.auth, c.domain, e)
+	if err != nil {
+		return usage(err)
+	}
+	cfg.Auth = accounts.provider
+	accounts.print(e)
+	f, err := farm.New(cfg)
+	if err != nil {
+		return usage(err)
+	}
+	st := newStatus("farm")
+	st.listeners = farmListeners(f)
+	st.counts = func() map[string]int64 { return farmCounts(f.Stats()) }
+	return st.serve(e, c.common, []obs.Source{farmSource(f)}, map[string]func() any{"/calls": func() any { return farmCalls(f) }},
+		drainer{calls: func() int { return f.Stats().Calls }}, append(accounts.parts, part{"farm", f.Run})...)
+}
+
+// parseRoles reads comma separated farms; each text may hold several.
+func parseRoles(texts []string) ([]farm.Role, error) {
+	var roles []farm.Role
+	for _, text := range texts {
+		for word := range strings.SplitSeq(text, ",") {
+			role := farm.Role(word)
+			switch role {
+			case farm.RoleCall, farm.RoleConference, farm.RoleRegistrar:
+				roles = append(roles, role)
+			default:
+				return nil, fmt.Errorf("unknown role %q", word)
+			}
+		}
+	}
+	return roles, nil
+}
+
+// farmCalls is /calls of a farm: its own legs, always PCMU.
+func farmCalls(f *farm.Farm) []Call {
+	out := []Call{}
+	for _, c := range f.Calls() {
+		call := Call{CallID: c.ID, Created: c.Started, Legs: []Leg{}}
+		for _, l := range c.Legs {
+			call.CallID = l.CallID
+			call.Legs = append(call.Legs, Leg{Side: "farm", Codec: "PCMU", LocalPort: int(l.Media.Port()), Remote: l.From, Packets: int64(l.Received)})
+		}
+		out = append(out, call)
+	}
+	return out
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"rtcedge/internal/config"
+	"rtcedge/internal/obs"
+	"rtcedge/media"
+	"rtcedge/media/ng"
+	"rtcedge/transcode"
+)
+
+// mediaKnobs are the engine's, with rtpengine's own names. `up` has them too.
+type mediaKnobs struct {
+	portMin, portMax int
+	threads          int
+	timeout          time.Duration
+	silentTimeout    time.Duration
+	deleteDelay      time.Duration
+	tos              int
+	maxSessions      int
+	opusComplexity   int
+	xdp              string
+}
+
+func (k *mediaKnobs) declare(s *config.Set) {
+	s.Int(&k.portMin, "port-min", 30000, 1024, 65535, "PORT", "first UDP port of media")
+	s.Int(&k.portMax, "port-max", 39999, 1024, 65535, "PORT", "last UDP port of media")
+	s.Int(&k.threads, "num-threads", 0, 0, 256, "N", "media workers; 0 is one per core")
+	s.Duration(&k.timeout, "timeout", 60*time.Second, time.Second, "a call without a packet for so long ends")
+	s.Duration(&k.silentTimeout, "silent-timeout", time.Hour, time.Second, "the same while a party is on hold")
+	s.Duration(&k.deleteDelay, "delete-delay", 30*time.Second, 0, "a deleted call keeps its ports for so long")
+	s.Int(&k.tos, "tos", 184, 0, 255, "BYTE", "traffic class of outgoing packets; 184 is expedited forwarding")
+	s.Int(&k.maxSessions, "max-sessions", 0, 0, 1<<20, "CALLS", "more calls are answered \"load limit\"; 0 is no bound but the ports")
+	s.Int(&k.opusComplexity, "opus-complexity", 5, 1, 10, "N", "effort of the Opus encoder")
+	s.String(&k.xdp, "xdp", "auto", "auto|off|IFACE", "kernel fast path; auto uses it where it can be had")
+}
+
+// config turns the knobs into an engine's. Zero means "never" or "at once" on the command line, "default" in the engine.
+func (k *mediaKnobs) config(e *env, role string, interfaces []media.Interface) (media.Config, error) {
+	if k.xdp != "auto" && k.xdp != "off" {
+		return media.Config{}, flagError(role, "xdp", fmt.Errorf("%q: this build has no kernel path", k.xdp), "auto, off")
+	}
+	if k.portMin > k.portMax || k.portMax-k.portMin < 3 {
+		return media.Config{}, flagError(role, "port-min", fmt.Errorf("ports %d to %d: too few for one call", k.portMin, k.portMax),
+			"at least 4 ports, --port-max above --port-min")
+	}
+	return media.Config{
+		Interfaces: interfaces, PortMin: uint16(k.portMin), PortMax: uint16(k.portMax), NumThreads: k.threads,
+		Timeout: k.timeout, SilentTimeout: k.silentTimeout, DeleteDelay: orNegative(k.deleteDelay), TOS: orNegative(k.tos),
+		MaxSessions: k.maxSessions, OpusComplexity: k.opusComplexity, Logger: e.log, Ended: callEndLog(e.log),
+	}, nil
+}
+
+func orNegative[T int | time.Duration](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}
+
+func runMedia(e *env) error {
+	c, err := parseMedia(e)
+	if err != nil {
+		return err
+	}
+	return c.run(e)
+}
+
+type mediaRole struct {
+	common
+	mediaKnobs
+	listenNG, listenTCP, listenHTTP netip.AddrPort
+	interfaces                      []string
+}
+
+func parseMedia(e *env) (*mediaRole, error) {
+	c := new(mediaRole)
+	s := config.New("media", e.getenv)
+	s.Addr(&c.listenNG, "listen-ng", loopback(2223), "NG control over UDP")
+	s.Addr(&c.listenTCP, "listen-tcp-ng", netip.AddrPort{}, "NG control over TCP")
+	s.Addr(&c.listenHTTP, "listen-http", netip.AddrPort{}, "NG control over HTTP (/ng, /ng-plain) and WebSocket")
+	s.List(&c.interfaces, "interface", []string{"default/127.0.0.1"}, "NAME/IP!ADVERTISED", "local address of media; the first is the default, pub and priv are those that the sip role names",
+		"NAME/IP or NAME/IP!ADVERTISED with IP addresses", func(t string) error {
+			_, err := media.ParseInterface(t)
+			return err
+		})
+	c.mediaKnobs.declare(s)
+	c.common.declare(s, netip.AddrPort{}, 0, 30*time.Second)
+	if err := usage(s.Parse(e.args, e.out)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *mediaRole) run(e *env) error {
+	e.level.Set(c.level())
+	var interfaces []media.Interface
+	for _, text := range c.interfaces {
+		i, err := media.ParseInterface(text)
+		if err != nil {
+			return usage(err)
+		}
+		interfaces = append(interfaces, i)
+	}
+	cfg, err := c.config(e, "media", interfaces)
+	if err != nil {
+		return err
+	}
+	engine, err := media.New(cfg)
+	if err != nil {
+		return usage(err)
+	}
+	server, err := newNGServer(c.listenNG, c.listenTCP, c.listenHTTP, engine)
+	if err != nil {
+		return usage(err)
+	}
+	st := newStatus("media")
+	st.listeners = ngListeners(server)
+	st.counts = func() map[string]int64 { return mediaCounts(engine.Stats()) }
+	parts := []part{{"media", engine.Run}, {"ng", server.Run}}
+	return st.serve(e, c.common, []obs.Source{mediaSource(engine), ngSource(server)}, mediaPages(engine),
+		drainer{calls: func() int { return engine.Stats().Calls }}, parts...)
+}
+
+func newNGServer(udp, tcp, http netip.AddrPort, h ng.Handler) (*ng.Server, error) {
+	var cfg ng.ServerConfig
+	for _, l := range []struct {
+		addr netip.AddrPort
+		into *[]netip.AddrPort
+	}{{udp, &cfg.UDP}, {tcp, &cfg.TCP}, {http, &cfg.HTTP}} {
+		if l.addr.IsValid() {
+			*l.into = append(*l.into, l.addr)
+		}
+	}
+	if len(cfg.UDP)+len(cfg.TCP)+len(cfg.HTTP) == 0 {
+		return nil, errors.New("no NG listener (allowed: at least one of --listen-ng, --listen-tcp-ng, --listen-http)")
+	}
+	return ng.NewServer(cfg, h)
+}
+
+func hasOpus() bool { return transcode.CanEncode(transcode.Opus) }

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// part is one thing that runs until its context ends.
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// drainer is how a role ends without dropping a call (B10).
+type drainer struct {
+	notice time.Duration // between "not ready" and the refusal of new calls: the time a load balancer needs to notice
+	limit  time.Duration // how long existing calls may go on after that
+	ready  func(bool)    // nil: nothing to tell
+	refuse func()        // refuse new dialogs from now on
+	calls  func() int    // calls that still go on
+}
+
+// serve runs the parts, given in the order in which they start. When ctx ends it drains and then ends them in reverse order,
+// each after the one that needs it. A part that ends by itself ends all, with its error.
+func serve(ctx context.Context, log *slog.Logger, d drainer, parts ...part) error {
+	type running struct {
+		part
+		cancel context.CancelFunc
+		done   chan error
+	}
+	failed := make(chan struct{}, len(parts))
+	all := make([]running, len(parts))
+	for i, p := range parts {
+		pctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		all[i] = running{p, cancel, make(chan error, 1)}
+		go func() {
+			all[i].done <- p.run(pctx)
+			failed <- struct{}{}
+		}()
+	}
+	if d.ready != nil {
+		d.ready(true)
+	}
+	select {
+	case <-ctx.Done():
+		d.drain(log, failed)
+	case <-failed:
+	}
+	if d.ready != nil {
+		d.ready(false)
+	}
+	var first error
+	for i := len(all) - 1; i >= 0; i-- {
+		all[i].cancel()
+		if err := <-all[i].done; err != nil && first == nil {
+			first = fmt.Errorf("%s: %w", all[i].name, err)
+		}
+	}
+	return first
+}
+
+// drain returns when no call is left, the limit is reached, or a part has failed.
+func (d drainer) drain(log *slog.Logger, failed <-chan struct{}) {
+	if d.ready != nil {
+		d.ready(false)
+	}
+	count := func() int {
+		if d.calls == nil {
+			return 0
+		}
+		return d.calls()
+	}
+	log.Info("draining", "calls", count(), "notice", d.notice, "limit", d.limit)
+	if !sleep(d.notice, failed) {
+		return
+	}
+	if d.refuse != nil {
+		d.refuse()
+	}
+	for end := time.Now().Add(d.limit); count() > 0 && time.Now().Before(end); {
+		if !sleep(50*time.Millisecond, failed) {
+			return
+		}
+	}
+	log.Info("drained", "calls", count())
+}
+
+func sleep(d time.Duration, failed <-chan struct{}) bool {
+	if d <= 0 {
+		return true
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-failed:
+		return false
+	}
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rtcedge/internal/obs"
+	"rtcedge/media"
+	"rtcedge/media/ng"
+)
+
+// status collects what the admin port tells of a role and runs the role under it.
+type status struct {
+	role      string
+	started   time.Time
+	ready     atomic.Bool
+	listeners []string
+	counts    func() map[string]int64
+	nodes     func() []NodeStatus        // nil: the role knows no farm
+	onAdmin   func(netip.AddrPort) error // nil; called with the admin port's address before anything starts
+}
+
+func newStatus(role string) *status { return &status{role: role, started: time.Now()} }
+
+func (st *status) page() any {
+	s := Status{Role: st.role, Version: versionText(), Uptime: time.Since(st.started).Round(time.Second).String(),
+		Ready: st.ready.Load(), Listeners: st.listeners, Counts: st.counts()}
+	if st.nodes != nil {
+		s.Farm = st.nodes()
+	}
+	return s
+}
+
+// serve opens the admin port and runs the parts, the admin port outliving all of them.
+func (st *status) serve(e *env, c common, sources []obs.Source, pages map[string]func() any, d drainer, parts ...part) error {
+	if pages == nil {
+		pages = map[string]func() any{}
+	}
+	pages["/status"] = st.page
+	ctx, drain := context.WithCancel(e.ctx)
+	defer drain()
+	d.notice, d.limit = c.drainNotice, c.drainLimit
+	d.ready = st.ready.Store
+	if c.admin.IsValid() {
+		var once sync.Once
+		admin, err := obs.New(obs.Config{Addr: c.admin, Sources: sources, Pages: pages, Actions: map[string]func() error{
+			"/drain": func() error {
+				err := errors.New("already draining")
+				once.Do(func() { drain(); err = nil })
+				return err
+			},
+		}})
+		if err != nil {
+			return usage(err)
+		}
+		if st.onAdmin != nil {
+			if err := st.onAdmin(admin.Addr()); err != nil {
+				return errors.Join(usage(err), admin.Close())
+			}
+		}
+		e.log.Info("admin port", "addr", admin.Addr())
+		d.ready = func(r bool) { st.ready.Store(r); admin.SetReady(r) }
+		parts = append([]part{{"admin", admin.Run}}, parts...)
+	}
+	return serve(ctx, e.log, d, parts...)
+}
+
+// callEndLog writes one line for each ended call, with its quality.
+func callEndLog(log *slog.Logger) func(media.CallEnd) {
+	return func(end media.CallEnd) {
+		t := end.Info.Totals.RTP
+		log.Info("call ended", "call_id", end.CallID, "reason", end.Reason, "duration", end.At.Sub(end.Info.Created).Round(time.Millisecond),
+			"packets", t.Packets, "lost", t.Lost, "errors", t.Errors, "jitter", t.Jitter.Round(100*time.Microsecond))
+	}
+}
+
+// mediaPages is /calls, from the engine's own queries.
+func mediaPages(engine *media.Engine) map[string]func() any {
+	return map[string]func() any{"/calls": func() any { return listCalls(engine) }}
+}
+
+func listCalls(engine *media.Engine) []Call {
+	ctx := context.Background()
+	calls := []Call{}
+	list, err := engine.List(ctx, &ng.Request{Command: ng.CmdList})
+	if err != nil {
+		return calls
+	}
+	for _, id := range list.Calls {
+		resp, err := engine.Query(ctx, &ng.Request{Command: ng.CmdQuery, CallID: id})
+		if err != nil || resp.Call == nil {
+			continue // it ended in the meantime
+		}
+		calls = append(calls, toCall(id, resp.Call))
+	}
+	return calls
+}
+
+func toCall(id string, info *ng.CallInfo) Call {
+	call := Call{CallID: id, Created: info.Created, Legs: []Leg{}}
+	for _, tag := range info.Tags {
+		for _, m := range tag.Medias {
+			for _, s := range m.Streams {
+				if s.RTCP {
+					continue
+				}
+				call.Legs = append(call.Legs, Leg{Side: m.Interface, Codec: m.Codec, Crypto: s.Crypto, LocalPort: s.LocalPort,
+					Remote: s.Endpoint.String(), Packets: s.Stats.Packets, Lost: s.Stats.Lost})
+			}
+		}
+	}
+	return call
+}

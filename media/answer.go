@@ -1,0 +1,290 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rtcedge/media/ng"
+	"rtcedge/media/sdp"
+	"rtcedge/transcode"
+)
+
+// Answer takes the SDP of an answer, sets the packet path up and returns the SDP for the offerer, with the transport that it
+// offered. from-tag is the offerer's, to-tag the answerer's, as in rtpengine.
+func (e *Engine) Answer(_ context.Context, req *ng.Request) (*ng.Response, error) {
+	body, err := e.answer(req)
+	if err != nil {
+		e.rejected.Add(1)
+		return e.refuse(err), nil
+	}
+	return &ng.Response{Result: ng.ResultOK, SDP: body}, nil
+}
+
+func (e *Engine) answer(req *ng.Request) ([]byte, error) {
+	body, err := readBody(req)
+	if err != nil {
+		return nil, err
+	}
+	c, err := e.lock(req.CallID, false)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, errors.New("unknown call-id: the offer was not seen here, or the call has ended")
+	}
+	defer c.mu.Unlock()
+	d, tag := c.answering(req.FromTag, req.ToTag)
+	if d == nil {
+		return nil, errors.New("no offer with this from-tag")
+	}
+	out, err := d.takeAnswer(body, req, &e.cfg)
+	if err != nil {
+		return nil, err
+	}
+	d.parties[1-d.offer.side].note(tag)
+	c.lastSignal = e.cfg.Now()
+	return out, nil
+}
+
+// answering finds the dialog whose offer is answered, and the answerer's tag. Clients that put the answerer's tag into from-tag
+// are understood too.
+func (c *call) answering(from, to string) (*dialog, string) {
+	for _, tags := range [2][2]string{{from, to}, {to, from}} {
+		d, side := c.find(tags[0], tags[1])
+		if d != nil && d.offer != nil && d.offer.side == side {
+			return d, tags[1]
+		}
+	}
+	return nil, ""
+}
+
+// settled is what an answer makes of one m= line, before anything is changed.
+type settled struct {
+	pair  pair
+	far   description // of the answerer
+	mux   bool        // towards the offerer
+	route *route      // nil: no media
+}
+
+// takeAnswer checks the whole answer, then publishes the routes and rewrites it.
+func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]byte, error) {
+	o := d.offer
+	if len(body.Media) > len(o.media) {
+		return nil, fmt.Errorf("answer has %d m= lines, the offer %d", len(body.Media), len(o.media))
+	}
+	all := make([]settled, len(body.Media))
+	for i, m := range body.Media {
+		if m.Rejected() || o.media[i].rejected {
+			continue
+		}
+		if err := d.settle(&all[i], &o.media[i], d.streams[i], m, req, cfg); err != nil {
+			return nil, fmt.Errorf("m= line %d (%s): %w", i+1, m.Kind(), err)
+		}
+	}
+	addr := d.parties[o.side].network.address(req)
+	rewriteSession(body, addr, len(body.Groups("BUNDLE")) > 0)
+	for i, m := range body.Media {
+		st, om, s := &all[i], &o.media[i], d.streams[i]
+		if om.rtp {
+			m.SetProtocol(om.from.proto)
+		}
+		if st.route == nil {
+			m.SetPort(0)
+			closeMedia(m, addr)
+			if s != nil {
+				s.route.Store(nil)
+			}
+			continue
+		}
+		near := &s.legs[o.side]
+		near.far, s.legs[1-o.side].far = om.from, st.far
+		near.far.mux = st.mux
+		s.route.Store(st.route)
+		if om.rtp {
+			m.SetCrypto()
+			if secure(om.from.proto) {
+				m.SetCrypto(near.keys.answer())
+			}
+			if om.choice.managed {
+				m.SetCodecs(st.pair.list)
+			}
+		}
+		rewriteMedia(m, near, addr, st.mux, !req.Has("no-rtcp-attribute"))
+	}
+	return body.Bytes(), nil
+}
+
+// settle decides one m= line.
+func (d *dialog) settle(st *settled, om *offeredMedia, s *stream, m *sdp.Media, req *ng.Request, cfg *Config) error {
+	a, b := d.offer.side, 1-d.offer.side
+	st.far = describe(m, req)
+	r := &route{at: cfg.Now(), raw: !om.rtp, plain: om.rtp && om.kind != "audio"}
+	if om.rtp != m.IsRTP() {
+		return fmt.Errorf("offered over %s, answered over %s", om.proto, m.Protocol())
+	}
+	st.far.mux = om.muxAsked && m.RTCPMux()
+	near := om.from
+	switch om.muxGiven {
+	case muxAccept:
+	case muxReject:
+		near.mux = false
+	default:
+		near.mux = near.mux && st.far.mux
+	}
+	st.mux = near.mux
+	for side, desc := range map[int]*description{a: &near, b: &st.far} {
+		f := &r.flows[side]
+		f.source, f.sourceRTCP = desc.latches()
+		f.hold, f.mux, f.feedback = desc.hold, desc.mux, desc.feedback
+	}
+	if om.rtp {
+		if err := d.settleKeys(r, om, s, m); err != nil {
+			return err
+		}
+		if err := d.settleCodecs(st, r, om, s, m, cfg); err != nil {
+			return err
+		}
+	}
+	st.route = r
+	return nil
+}
+
+// settleKeys puts the SRTP contexts into the route.
+func (d *dialog) settleKeys(r *route, om *offeredMedia, s *stream, m *sdp.Media) error {
+	a, b := d.offer.side, 1-d.offer.side
+	if secure(om.proto) {
+		if !secure(m.Protocol()) {
+			return fmt.Errorf("offered over %s, answered over %s", om.proto, m.Protocol())
+		}
+		if err := s.legs[b].keys.answered(m.Crypto()); err != nil {
+			return err
+		}
+	}
+	for side, proto := range map[int]string{a: om.from.proto, b: om.proto} {
+		if !secure(proto) {
+			continue
+		}
+		keys, f := &s.legs[side].keys, &r.flows[side]
+		if !keys.rxKey.same(keys.Remote) {
+			keys.rx = nil // it is the worker's: stream.adopt lets the new one follow it
+		}
+		var err error
+		if f.rx, f.tx, err = keys.contexts(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleCodecs fills in the payload types and makes the pipes.
+func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream, m *sdp.Media, cfg *Config) error {
+	a, b := d.offer.side, 1-d.offer.side
+	answer := m.Codecs()
+	if !om.choice.managed {
+		for side, list := range map[int][]sdp.Codec{a: om.choice.offered, b: answer} {
+			r.flows[side].passAll(list)
+		}
+		st.pair.voice = [2]sdp.Codec{firstVoice(answer), firstVoice(answer)}
+		r.names[0], r.names[1] = st.pair.voice[0].Name, st.pair.voice[1].Name
+		return nil
+	}
+	p, err := om.choice.settle(answer)
+	if err != nil {
+		return err
+	}
+	st.pair = p
+	from, to := &r.flows[a], &r.flows[b]
+	r.names[a], r.names[b] = p.voice[0].Name, p.voice[1].Name
+	from.mapTypes(&p, 0)
+	to.mapTypes(&p, 1)
+	for sent, answered := range p.alias {
+		to.types[sent], to.event[sent], to.cn[sent] = to.types[answered], to.event[answered], to.cn[answered]
+	}
+	if p.relay {
+		return nil
+	}
+	there := pipeConfig(&p, 0, m.PTime(), cfg)
+	back := pipeConfig(&p, 1, om.ptime, cfg)
+	if from.pipe, err = s.pipe(a, there); err != nil {
+		return err
+	}
+	to.pipe, err = s.pipe(b, back)
+	return err
+}
+
+// pipeConfig is the pipe from the side of p with this index to the other; ptime is what the receiver asks for.
+func pipeConfig(p *pair, from int, ptime time.Duration, cfg *Config) transcode.PipeConfig {
+	c := transcode.PipeConfig{
+		From: p.format(from), To: p.format(1 - from), OpusComplexity: cfg.OpusComplexity,
+		ToNoise: p.noise[1-from].PT != noType,
+	}
+	c.To.PTime = ptime
+	if p.event[from].PT != noType {
+		c.FromEvents = p.event[from].Rate
+	}
+	if p.event[1-from].PT != noType {
+		c.ToEvents = p.event[1-from].Rate
+	}
+	return c
+}
+
+// pipe keeps the pipe of this direction if it does the same already: a re-INVITE for hold must not lose the codec's state.
+func (s *stream) pipe(side int, cfg transcode.PipeConfig) (*transcode.Pipe, error) {
+	l := &s.legs[side]
+	if l.pipe != nil && l.pipeConfig == cfg {
+		return l.pipe, nil
+	}
+	p, err := transcode.NewPipe(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("transcode %s to %s: %w", cfg.From.Codec, cfg.To.Codec, err)
+	}
+	l.pipe, l.pipeConfig = p, cfg
+	return p, nil
+}
+
+// passAll relays every payload type under its number.
+func (f *flow) passAll(list []sdp.Codec) {
+	for i := range f.types {
+		f.types[i] = uint8(i)
+	}
+	f.clock, f.toClock = clockOf(list), clockOf(list)
+	for _, c := range list {
+		f.event[c.PT&typeMask] = isEvent(c)
+	}
+}
+
+// mapTypes lets only the negotiated types of one side of the pair pass, to those of the other.
+func (f *flow) mapTypes(p *pair, side int) {
+	for i := range f.types {
+		f.types[i] = noType
+	}
+	in, out := side, 1-side
+	f.clock, f.toClock = uint32(p.voice[in].Rate), uint32(p.voice[out].Rate)
+	f.voice, f.events, f.noise = p.voice[out].PT, p.event[out].PT, p.noise[out].PT
+	f.types[p.voice[in].PT&typeMask] = f.voice
+	if e := p.event[in].PT; e != noType {
+		// Behind a pipe the type is not used: tones take the place of events where the other side has none.
+		f.types[e&typeMask], f.event[e&typeMask] = f.events&typeMask, true
+	}
+	if n := p.noise[in].PT; n != noType {
+		f.types[n&typeMask], f.cn[n&typeMask] = f.noise&typeMask, true
+	}
+}
+
+func firstVoice(list []sdp.Codec) sdp.Codec {
+	for _, c := range list {
+		if isVoice(c) {
+			return c
+		}
+	}
+	return sdp.Codec{PT: noType}
+}
+
+func clockOf(list []sdp.Codec) uint32 {
+	if c := firstVoice(list); c.Rate > 0 {
+		return uint32(c.Rate)
+	}
+	return 8000
+}

@@ -1,0 +1,175 @@
+package media
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"rtcedge/media/ng"
+	"rtcedge/media/sdp"
+	"rtcedge/nat"
+)
+
+// What a party said of a stream, and what we say of it to the other one.
+
+// description is one m= line of a party as far as packets depend on it.
+type description struct {
+	proto    string
+	rtp      netip.AddrPort
+	rtcp     netip.AddrPort
+	mux      bool // RTCP goes to the RTP port, in both directions
+	hold     bool // c=0.0.0.0 (RFC 2543 section B.5)
+	silent   bool // on hold in any way: the long timeout counts
+	source   netip.Addr
+	mode     nat.LatchConfig // flags only
+	feedback bool
+}
+
+// describe reads an m= line that is not rejected.
+func describe(m *sdp.Media, req *ng.Request) description {
+	addr := m.Connection()
+	d := description{proto: m.Protocol(), mux: m.RTCPMux(), feedback: strings.HasSuffix(m.Protocol(), "F")}
+	d.rtp = netip.AddrPortFrom(addr, uint16(m.Port()))
+	d.rtcp = m.RTCP()
+	d.hold = addr.IsValid() && addr.IsUnspecified()
+	d.silent = d.hold || m.Direction() != sdp.SendRecv
+	d.source = req.ReceivedFrom
+	d.mode = latchMode(req)
+	return d
+}
+
+// latchMode reads the flags that rule learning (rtpengine's strict-source, asymmetric, media-handover, endpoint-learning).
+func latchMode(req *ng.Request) (cfg nat.LatchConfig) {
+	cfg.StrictSource = req.Has("strict-source")
+	cfg.Asymmetric = req.Has("asymmetric")
+	cfg.Handover = req.Has("media-handover")
+	switch {
+	case req.Has("endpoint-learning=off"), req.Has("no-port-latching"):
+		cfg.Mode = nat.Off
+	case req.Has("endpoint-learning=immediate"):
+		cfg.Mode = nat.Immediate
+	case req.Has("endpoint-learning=delayed"):
+		cfg.Mode = nat.Delayed
+	}
+	return cfg
+}
+
+// latches makes the configurations of the two latches.
+func (d *description) latches() (rtp, rtcp nat.LatchConfig) {
+	rtp, rtcp = d.mode, d.mode
+	rtp.Expected, rtcp.Expected = d.rtp, d.rtcp
+	rtp.Signalling, rtcp.Signalling = d.source, d.source
+	return rtp, rtcp
+}
+
+// secure tells if a transport is SRTP, dtls if its keys come by DTLS.
+func secure(proto string) bool { return strings.Contains(proto, "SAVP") }
+func dtls(proto string) bool   { return strings.HasPrefix(proto, "UDP/TLS/") }
+
+// rewriteSession rewrites what stands in front of the m= lines: addresses, and what cannot go through a proxy that ends ICE, DTLS and
+// BUNDLE (behaviour 17: no private address crosses).
+func rewriteSession(body *sdp.Session, addr netip.Addr, hadBundle bool) {
+	o := body.Origin()
+	o.Addr, o.Host = addr, ""
+	body.SetOrigin(o)
+	if c := body.Connection(); !c.IsValid() || !c.IsUnspecified() {
+		if c.IsValid() || hasSessionConnection(body) {
+			body.SetConnection(addr)
+		}
+	}
+	body.RemoveICE()
+	body.RemoveDTLS()
+	if hadBundle {
+		body.SetBundle()
+	}
+}
+
+// hasSessionConnection tells a c= line with a host name from none.
+func hasSessionConnection(body *sdp.Session) bool {
+	for line := range strings.Lines(string(body.Bytes())) {
+		switch {
+		case strings.HasPrefix(line, "m="):
+			return false
+		case strings.HasPrefix(line, "c="):
+			return true
+		}
+	}
+	return false
+}
+
+// rewriteMedia makes an m= line name our ports of leg l.
+func rewriteMedia(m *sdp.Media, l *leg, addr netip.Addr, mux, rtcpAttr bool) {
+	if c := m.Connection(); !c.IsValid() || !c.IsUnspecified() {
+		m.SetConnection(addr)
+	}
+	m.SetPort(int(l.rtp.conn.LocalAddr().Port()))
+	if !m.IsRTP() {
+		return
+	}
+	m.SetRTCPMux(mux)
+	m.DelAttr("rtcp")
+	if rtcpAttr {
+		port := l.rtcp.conn.LocalAddr().Port()
+		if mux {
+			port = l.rtp.conn.LocalAddr().Port()
+		}
+		m.SetRTCP(netip.AddrPortFrom(netip.Addr{}, port))
+	}
+	if m.Kind() == "audio" {
+		// Our SSRC is another one.
+		m.DelAttr("ssrc", "ssrc-group")
+	}
+	if !strings.HasSuffix(m.Protocol(), "F") {
+		m.DelAttr("rtcp-fb")
+	}
+}
+
+// closeMedia keeps a rejected m= line from telling an address.
+func closeMedia(m *sdp.Media, addr netip.Addr) {
+	if m.HasConnection() {
+		m.SetConnection(addr)
+	}
+	m.DelAttr("rtcp", "crypto")
+}
+
+// address is what the SDP towards that network says.
+func (n *network) address(req *ng.Request) netip.Addr {
+	if req.MediaAddress.IsValid() {
+		return req.MediaAddress
+	}
+	return n.Advertised
+}
+
+// networkOf finds the interface of a direction: of that name, else the default one; of that family, if the name has one.
+func (e *Engine) networkOf(name string, v6 bool) *network {
+	named := slices.ContainsFunc(e.networks, func(n *network) bool { return n.Name == name })
+	if !named {
+		name = e.networks[0].Name
+	}
+	var found *network
+	for _, n := range e.networks {
+		if n.Name == name && (found == nil || n.Addr.Is6() == v6 && found.Addr.Is6() != v6) {
+			found = n
+		}
+	}
+	return found
+}
+
+// networks finds the interfaces of an offer: that of its sender and that of its receiver.
+func (e *Engine) networksOf(req *ng.Request, body *sdp.Session) [2]*network {
+	v6 := false
+	for _, m := range body.Media {
+		if a := m.Connection(); a.IsValid() {
+			v6 = a.Unmap().Is6()
+			break
+		}
+	}
+	to := v6
+	switch strings.ToUpper(req.AddressFamily) {
+	case "IP4":
+		to = false
+	case "IP6":
+		to = true
+	}
+	return [2]*network{e.networkOf(req.Direction[0], v6), e.networkOf(req.Direction[1], to)}
+}

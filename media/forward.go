@@ -1,0 +1,258 @@
+package media
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"time"
+
+	"rtcedge/media/udp"
+	"rtcedge/nat"
+	"rtcedge/transcode"
+)
+
+// The way of an RTP packet. Functions occur in the order in which a packet meets them. Packets are changed in place; the
+// bytes belong to the loop and are lent until Receive returns.
+
+// Fixed by specification.
+const (
+	rtpHeaderMin = 12 // RFC 3550 section 5.1
+	markerBit    = 0x80
+	typeMask     = 0x7f
+)
+
+// Receive takes a packet of this socket. It runs on the worker's goroutine, as all below.
+func (p *port) Receive(pkt *udp.Packet) {
+	s := p.leg.stream
+	r := s.route.Load()
+	if r == nil {
+		p.leg.drop(dropNoRoute)
+		return
+	}
+	if r != s.cur {
+		s.adopt(r)
+	}
+	if r.raw {
+		s.forwardRaw(p, r, pkt)
+		return
+	}
+	b := pkt.Data
+	if len(b) == 0 {
+		p.leg.drop(dropShort)
+		return
+	}
+	// RFC 7983 section 7.
+	switch first := b[0]; {
+	case first >= 128 && first <= 191:
+		// RFC 5761 section 4: packet types 192 to 223 are RTCP, also where rtcp-mux was not agreed.
+		if p.rtcp || len(b) > 1 && b[1] >= 192 && b[1] <= 223 {
+			s.receiveRTCP(p, r, pkt)
+			return
+		}
+		s.forwardRTP(p.leg, r, pkt)
+	case first <= 3:
+		p.leg.drop(dropSTUN)
+	case first >= 20 && first <= 63:
+		p.leg.drop(dropDTLS)
+	default:
+		p.leg.drop(dropClass)
+	}
+}
+
+// forwardRTP carries one RTP packet from leg l to the other one.
+func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
+	f, peer := &r.flows[l.side], &s.legs[1-l.side]
+	b, n := pkt.Data[:cap(pkt.Data)], len(pkt.Data)
+	hdr := srtpHeaderLen(pkt.Data)
+	if hdr == 0 {
+		l.drop(dropShort)
+		return
+	}
+	if f.rx != nil {
+		var fault srtpFault
+		if n, fault = f.rx.unprotectRTP(b, n); fault != faultNone {
+			l.drop(dropOf(fault))
+			return
+		}
+	}
+	if !l.accepts(&l.latch, f.rx != nil, pkt) {
+		return
+	}
+	pt := b[1] & typeMask
+	out := f.types[pt]
+	if out == noType {
+		l.drop(dropPayloadType)
+		return
+	}
+	seq, ts, ssrc := binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])
+	clock := f.clock
+	if f.event[pt] {
+		clock = 0
+	}
+	l.in.packet(ssrc, seq, ts, n, pkt.Time, clock)
+	s.worker.count(n)
+	if f.pipe != nil {
+		s.transcode(l, peer, r, b[:n], hdr, pkt.Time)
+		return
+	}
+	if !r.plain {
+		o := &peer.out
+		if !o.started || o.source != ssrc || o.pipe != nil {
+			o.continueAt(seq, ts, pkt.Time, f.clock)
+			o.source, o.pipe = ssrc, nil
+			b[1] |= markerBit // RFC 3551 section 4.1: let the receiver adjust its play-out here
+		}
+		seq, ts = seq+o.seqOff, ts+o.tsOff
+		o.sentOne(seq, ts, pkt.Time)
+		binary.BigEndian.PutUint16(b[2:], seq)
+		binary.BigEndian.PutUint32(b[4:], ts)
+		binary.BigEndian.PutUint32(b[8:], peer.ssrc)
+	}
+	b[1] = b[1]&markerBit | out
+	peer.sendRTP(&r.flows[peer.side], b, n)
+}
+
+// accepts asks the latch about the packet's source.
+func (l *leg) accepts(latch *nat.Latch, authenticated bool, pkt *udp.Packet) bool {
+	switch latch.Packet(pkt.From, authenticated, pkt.Time) {
+	case nat.Drop:
+		l.drop(dropSource)
+		return false
+	case nat.Learn:
+		l.learnt()
+	}
+	return true
+}
+
+// transcode gives the payload to the pipe and sends what comes out of it; b is the opened packet.
+func (s *stream) transcode(l, peer *leg, r *route, b []byte, hdr int, now time.Time) {
+	f, o, w := &r.flows[l.side], &peer.out, s.worker
+	pt, ssrc := b[1]&typeMask, binary.BigEndian.Uint32(b[8:])
+	payload := unpadded(b, hdr)
+	if o.pipe != f.pipe || o.source != ssrc {
+		if o.pipe == f.pipe {
+			f.pipe.Resync()
+		}
+		o.source, o.pipe, o.splice = ssrc, f.pipe, true
+	}
+	f.pipe.Push(transcode.Packet{
+		Event: f.event[pt], Noise: f.cn[pt],
+		Seq: binary.BigEndian.Uint16(b[2:]), Timestamp: binary.BigEndian.Uint32(b[4:]), Marker: b[1]&markerBit != 0,
+		Payload: payload,
+	})
+	for {
+		out, ok := f.pipe.Next()
+		if !ok {
+			return
+		}
+		if rtpHeaderMin+len(out.Payload) > txBufferSize {
+			l.drop(dropPayload)
+			continue
+		}
+		if o.splice {
+			o.continueAt(out.Seq, out.Timestamp, now, f.toClock)
+			o.splice, out.Marker = false, true
+		}
+		seq, ts := out.Seq+o.seqOff, out.Timestamp+o.tsOff
+		o.sentOne(seq, ts, now)
+		t := w.tx[:]
+		t[0], t[1] = 0x80, f.voice
+		switch {
+		case out.Event:
+			t[1] = f.events
+		case out.Noise:
+			t[1] = f.noise
+		}
+		if out.Marker {
+			t[1] |= markerBit
+		}
+		binary.BigEndian.PutUint16(t[2:], seq)
+		binary.BigEndian.PutUint32(t[4:], ts)
+		binary.BigEndian.PutUint32(t[8:], peer.ssrc)
+		n := rtpHeaderMin + copy(t[rtpHeaderMin:], out.Payload)
+		o.packets++
+		o.octets += uint32(len(out.Payload))
+		peer.sendRTP(&r.flows[peer.side], t, n)
+	}
+}
+
+// unpadded is the payload of a checked packet without its padding (RFC 3550 section 5.1).
+func unpadded(b []byte, hdr int) []byte {
+	payload := b[hdr:]
+	if b[0]&0x20 != 0 && len(payload) > 0 {
+		if pad := int(payload[len(payload)-1]); pad > 0 && pad <= len(payload) {
+			return payload[:len(payload)-pad]
+		}
+	}
+	return payload
+}
+
+// forwardRaw passes a datagram as it is: UDPTL and everything that is no RTP.
+func (s *stream) forwardRaw(p *port, r *route, pkt *udp.Packet) {
+	l, peer := p.leg, &s.legs[1-p.leg.side]
+	if p.rtcp {
+		l.drop(dropClass)
+		return
+	}
+	if !l.accepts(&l.latch, false, pkt) {
+		return
+	}
+	l.in.datagram(len(pkt.Data), pkt.Time)
+	s.worker.count(len(pkt.Data))
+	if r.flows[peer.side].hold || !validTarget(peer.to) {
+		peer.drop(dropHold)
+		return
+	}
+	peer.send(peer.rtp, pkt.Data, peer.to)
+}
+
+// sendRTP seals b[:n], which has srtpRoom behind it, and sends it to the party of this leg. f is what the route says of
+// that party.
+func (l *leg) sendRTP(f *flow, b []byte, n int) {
+	if f.hold || !validTarget(l.to) {
+		l.drop(dropHold)
+		return
+	}
+	if f.tx != nil {
+		var ok bool
+		if n, ok = f.tx.protectRTP(b, n); !ok {
+			l.drop(dropSeal)
+			return
+		}
+	}
+	l.send(l.rtp, b[:n], l.to)
+}
+
+// send is the last step, of RTP and RTCP.
+func (l *leg) send(p *port, b []byte, to netip.AddrPort) {
+	if p.conn.WriteTo(b, to) != nil {
+		l.drop(dropSend)
+		return
+	}
+	l.sent.add(len(b))
+	w := l.stream.worker
+	w.packetsOut.Add(1)
+	w.bytesOut.Add(uint64(len(b)))
+}
+
+// count adds to the worker's totals what was accepted.
+func (w *worker) count(n int) {
+	w.packets.Add(1)
+	w.bytes.Add(uint64(n))
+}
+
+// drop counts a packet that ended at this leg.
+func (l *leg) drop(r dropReason) {
+	l.drops.count(r)
+	l.stream.worker.drops.count(r)
+}
+
+// dropOf names the fault of SRTP.
+func dropOf(f srtpFault) dropReason {
+	switch f {
+	case faultShort:
+		return dropShort
+	case faultReplay, faultOld:
+		return dropReplay
+	}
+	return dropAuth
+}

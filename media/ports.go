@@ -1,0 +1,105 @@
+package media
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+
+	"rtcedge/media/udp"
+)
+
+// portPool hands out the port pairs of one local address. The free ones wait in a queue that starts in random order: a pair
+// that was given back is the last to be used again, so late packets of an ended call find nobody (RFC 3550 section 11 asks
+// only for the even number; random ports make a spray of packets less likely to hit).
+type portPool struct {
+	name string // of the first interface on this address
+	addr netip.Addr
+
+	mu   sync.Mutex // guards what follows
+	free []uint16   // ring: even ports
+	head int
+	n    int
+	size int
+	busy uint64
+}
+
+// errNoPorts is what a session sees when the range is used up.
+var errNoPorts = errors.New("no free ports")
+
+// Chosen by us: how many pairs taken by other processes one allocation passes over.
+const maxBusy = 64
+
+func newPortPool(name string, addr netip.Addr, portMin, portMax uint16) *portPool {
+	first, pairs := udp.Pairs(portMin, portMax)
+	p := &portPool{name: name, addr: addr, free: make([]uint16, pairs), n: pairs, size: pairs}
+	for i, k := range rand.Perm(pairs) {
+		p.free[i] = first + uint16(2*k)
+	}
+	return p
+}
+
+// take removes the pair that rested longest.
+func (p *portPool) take() (uint16, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.n == 0 {
+		return 0, false
+	}
+	port := p.free[p.head]
+	p.head = (p.head + 1) % len(p.free)
+	p.n--
+	return port, true
+}
+
+// give puts a pair back.
+func (p *portPool) give(port uint16, busy bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.n == len(p.free) {
+		panic("port pair given back twice") // an invariant of ours
+	}
+	p.free[(p.head+p.n)%len(p.free)] = port
+	p.n++
+	if busy {
+		p.busy++
+	}
+}
+
+func (p *portPool) stats() PortStats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return PortStats{Interface: p.name, Used: p.size - p.n, Free: p.n, Busy: p.busy}
+}
+
+// open takes a pair and opens its sockets on the worker. Pairs that another process holds go to the end of the queue.
+func (p *portPool) open(w *worker, rtp, rtcp *port) error {
+	for range maxBusy {
+		n, ok := p.take()
+		if !ok {
+			return fmt.Errorf("%w on interface %s (%s): all %d pairs are in use", errNoPorts, p.name, p.addr, p.size)
+		}
+		err := p.openPair(w, n, rtp, rtcp)
+		if err == nil {
+			return nil
+		}
+		p.give(n, udp.InUse(err))
+		if !udp.InUse(err) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w on interface %s (%s): %d pairs in a row are held by other processes", errNoPorts, p.name, p.addr, maxBusy)
+}
+
+func (p *portPool) openPair(w *worker, n uint16, rtp, rtcp *port) error {
+	var err error
+	if rtp.conn, err = w.loop.Listen(netip.AddrPortFrom(p.addr, n), w.socket, rtp); err != nil {
+		return err
+	}
+	if rtcp.conn, err = w.loop.Listen(netip.AddrPortFrom(p.addr, n+1), w.socket, rtcp); err != nil {
+		w.closeConn(rtp.conn)
+		return err
+	}
+	return nil
+}

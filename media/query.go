@@ -1,0 +1,197 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"rtcedge/media/ng"
+)
+
+// The commands beside offer and answer.
+
+// Delete ends a call, or of a call the dialogs that one from-tag has a part in, after the delay. An unknown call is no error: who
+// deletes wants it gone.
+func (e *Engine) Delete(_ context.Context, req *ng.Request) (*ng.Response, error) {
+	if req.CallID == "" {
+		return e.refuse(errors.New("call-id is needed")), nil
+	}
+	c, err := e.lock(req.CallID, false)
+	if err != nil {
+		return e.refuse(err), nil
+	}
+	unknown := &ng.Response{Result: ng.ResultOK, Warning: "Call-ID not found or tags didn't match"}
+	if c == nil {
+		return unknown, nil
+	}
+	delay := max(e.cfg.DeleteDelay, 0)
+	if req.DeleteDelay != nil {
+		delay = max(*req.DeleteDelay, 0)
+	}
+	info := c.info()
+	if req.FromTag != "" {
+		d, _ := c.find(req.FromTag, req.ToTag)
+		if d == nil {
+			c.mu.Unlock()
+			return unknown, nil
+		}
+		if len(c.dialogs) > 1 {
+			c.forget(d)
+			c.mu.Unlock()
+			return &ng.Response{Result: ng.ResultOK, Call: &info}, nil
+		}
+	}
+	c.deleteAt = e.cfg.Now().Add(delay)
+	c.mu.Unlock()
+	if delay == 0 {
+		e.end(c, "delete")
+	}
+	return &ng.Response{Result: ng.ResultOK, Call: &info}, nil
+}
+
+// discard removes a call that never had a dialog; nobody is told.
+func (e *Engine) discard(c *call) {
+	c.mu.Lock()
+	empty := len(c.dialogs) == 0 && !c.closed
+	c.closed = c.closed || empty
+	c.mu.Unlock()
+	if !empty {
+		return
+	}
+	c.worker.load.Add(-1)
+	e.mu.Lock()
+	if e.mu.calls[c.id] == c {
+		delete(e.mu.calls, c.id)
+	}
+	e.mu.Unlock()
+}
+
+// Query tells of one call, by Call-ID alone.
+func (e *Engine) Query(_ context.Context, req *ng.Request) (*ng.Response, error) {
+	c, err := e.lock(req.CallID, false)
+	if err != nil {
+		return e.refuse(err), nil
+	}
+	if c == nil {
+		return e.refuse(errors.New("unknown call-id")), nil
+	}
+	defer c.mu.Unlock()
+	info := c.info()
+	return &ng.Response{Result: ng.ResultOK, Call: &info}, nil
+}
+
+// List names the calls.
+func (e *Engine) List(context.Context, *ng.Request) (*ng.Response, error) {
+	e.mu.Lock()
+	ids := make([]string, 0, len(e.mu.calls))
+	for id := range e.mu.calls {
+		ids = append(ids, id)
+	}
+	e.mu.Unlock()
+	slices.Sort(ids)
+	return &ng.Response{Result: ng.ResultOK, Calls: ids}, nil
+}
+
+// Ping says that the node lives.
+func (e *Engine) Ping(context.Context, *ng.Request) (*ng.Response, error) {
+	return &ng.Response{Result: ng.ResultPong}, nil
+}
+
+// Statistics tells of the node, with rtpengine's names where it has one.
+func (e *Engine) Statistics(context.Context, *ng.Request) (*ng.Response, error) {
+	st := e.Stats()
+	drops := make(map[string]any, len(st.Drops))
+	errs := uint64(0)
+	for name, n := range st.Drops {
+		drops[name] = int64(n)
+		errs += n
+	}
+	ports := make(map[string]any, len(st.Ports))
+	for _, p := range st.Ports {
+		ports[p.Interface] = map[string]any{"used": int64(p.Used), "free": int64(p.Free), "busy": int64(p.Busy)}
+	}
+	return &ng.Response{Result: ng.ResultOK, Statistics: map[string]any{
+		"currentstatistics": map[string]any{
+			"sessionstotal": int64(st.Calls), "mediastreams": int64(st.Streams), "transcodedmedia": int64(st.Transcoded),
+		},
+		"totalstatistics": map[string]any{
+			"managedsessions": int64(st.CallsTotal), "timeoutsessions": int64(st.Timeouts), "rejectedsessions": int64(st.Rejected),
+			"loadlimitedsessions": int64(st.LoadLimited), "relayedpackets": int64(st.PacketsOut), "relayedbytes": int64(st.BytesOut),
+			"relayedpacketerrors": int64(errs),
+		},
+		"drops": drops,
+		"ports": ports,
+	}}, nil
+}
+
+// info describes the call; c.mu is held.
+func (c *call) info() ng.CallInfo {
+	info := ng.CallInfo{Created: c.created, LastSignal: c.lastSignal}
+	for _, d := range c.dialogs {
+		for side := range d.parties {
+			p := &d.parties[side]
+			tag := ng.TagInfo{Tag: p.tag(), InDialogueWith: d.parties[1-side].tag(), Created: p.created}
+			for i, s := range d.streams {
+				if s == nil {
+					continue
+				}
+				m := s.info(side, d.offer, i)
+				for _, st := range m.Streams {
+					total := &info.Totals.RTP
+					if st.RTCP {
+						total = &info.Totals.RTCP
+					}
+					total.Packets += st.Stats.Packets
+					total.Bytes += st.Stats.Bytes
+					total.Errors += st.Stats.Errors
+					total.Lost += st.Stats.Lost
+				}
+				tag.Medias = append(tag.Medias, m)
+			}
+			info.Tags = append(info.Tags, tag)
+		}
+	}
+	return info
+}
+
+// info describes one m= line of one party.
+func (s *stream) info(side int, o *offer, index int) ng.MediaInfo {
+	l := &s.legs[side]
+	m := ng.MediaInfo{Index: index + 1, Protocol: l.far.proto}
+	if o != nil && index < len(o.media) {
+		m.Type = o.media[index].kind
+	}
+	suite := ""
+	if r := s.route.Load(); r != nil {
+		m.Codec = r.names[side]
+		if f := &r.flows[side]; f.rx != nil {
+			suite = f.rx.suite.String()
+		}
+	}
+	rtp := ng.StreamInfo{
+		LocalPort: int(l.rtp.conn.LocalAddr().Port()), Advertised: l.far.rtp, Endpoint: l.far.rtp, Crypto: suite,
+		SSRC: l.in.ssrc.Load(),
+	}
+	if p := l.latched.Load(); p != nil {
+		rtp.Endpoint, rtp.Latched = *p, true
+	}
+	if ns := l.in.last.Load(); ns != 0 {
+		rtp.LastPacket = time.Unix(0, ns)
+	}
+	packets, lost := int64(l.in.packets.Load()), l.in.lost.Load()
+	jitter, trip := time.Duration(l.in.jitter.Load()), time.Duration(l.trip.Load())
+	rtp.Stats = ng.StreamStats{
+		Packets: packets, Bytes: int64(l.in.bytes.Load()), Errors: int64(l.drops.total()), Lost: lost, Jitter: jitter,
+		RoundTrip: trip, MOS: mos(packets, lost, jitter, trip),
+	}
+	rtcp := ng.StreamInfo{
+		RTCP: true, LocalPort: int(l.rtcp.conn.LocalAddr().Port()), Advertised: l.far.rtcp, Endpoint: l.far.rtcp, Crypto: suite,
+		Stats: ng.StreamStats{Packets: int64(l.inRTCP.packets.Load()), Bytes: int64(l.inRTCP.bytes.Load())},
+	}
+	if l.far.mux {
+		rtcp.LocalPort, rtcp.Endpoint = rtp.LocalPort, rtp.Endpoint
+	}
+	m.Streams = []ng.StreamInfo{rtp, rtcp}
+	return m
+}

@@ -1,0 +1,210 @@
+package udp
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const errAddrInUse = unix.EADDRINUSE
+
+// Chosen by us.
+const (
+	maxEvents = 256 // of one epoll_wait: with 10 us a packet a batch lasts 2.5 ms at most
+	clockStep = 16  // packets of a batch that share one look at the clock: 0.2 ms of jitter at most
+)
+
+func newDriver(l *Loop) (driver, error) {
+	if l.cfg.Portable {
+		return newNetDriver(l), nil
+	}
+	return newEpoll(l)
+}
+
+// epoll is the Linux driver: one descriptor waits for all sockets of the loop, level triggered.
+type epoll struct {
+	// Constant after newEpoll.
+	loop *Loop
+	fd   int
+	bell int // eventfd: rung by Do and by the end of the context
+
+	// Owned by the loop's goroutine.
+	slots  []slot
+	free   []uint32
+	events [maxEvents]unix.EpollEvent
+	buf    [bufferSize + Tailroom]byte
+	from   unix.RawSockaddrAny
+	pkt    Packet
+}
+
+// slot is a place in the table of sockets. The generation tells a stale event of a socket that was closed within the
+// same batch from one of its successor.
+type slot struct {
+	conn *Conn
+	fd   int
+	gen  uint32
+}
+
+// bellSlot is no index of slots.
+const bellSlot = ^uint32(0)
+
+func newEpoll(l *Loop) (*epoll, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll create: %w", err)
+	}
+	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	ev := event(bellSlot, 0)
+	if err := unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, bell, &ev); err != nil {
+		unix.Close(bell)
+		unix.Close(fd)
+		return nil, fmt.Errorf("epoll add: %w", err)
+	}
+	return &epoll{loop: l, fd: fd, bell: bell}, nil
+}
+
+// event packs slot and generation into the 64 bits of user data (struct epoll_event of the kernel's eventpoll.h).
+func event(slot, gen uint32) unix.EpollEvent {
+	return unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(slot), Pad: int32(gen)}
+}
+
+func (d *epoll) open(addr netip.AddrPort, o Options) (socket, netip.AddrPort, error) {
+	s, err := openRaw(addr, o)
+	if err != nil {
+		return nil, netip.AddrPort{}, err
+	}
+	local, err := s.local()
+	if err != nil {
+		s.close()
+		return nil, netip.AddrPort{}, err
+	}
+	return s, local, nil
+}
+
+func (d *epoll) add(c *Conn) {
+	if n := len(d.free); n > 0 {
+		c.slot, d.free = d.free[n-1], d.free[:n-1]
+	} else {
+		c.slot = uint32(len(d.slots))
+		d.slots = append(d.slots, slot{})
+	}
+	s := &d.slots[c.slot]
+	s.conn, s.fd = c, c.socket.(*rawSocket).fd
+	ev := event(c.slot, s.gen)
+	// It fails only for want of kernel memory or watches (fs.epoll.max_user_watches); the socket then stays deaf and the
+	// session ends by its timeout.
+	_ = unix.EpollCtl(d.fd, unix.EPOLL_CTL_ADD, s.fd, &ev)
+}
+
+func (d *epoll) remove(c *Conn) error {
+	if int(c.slot) >= len(d.slots) || d.slots[c.slot].conn != c {
+		return unix.EBADF
+	}
+	s := &d.slots[c.slot]
+	s.conn, s.fd = nil, -1
+	s.gen++
+	d.free = append(d.free, c.slot)
+	return c.socket.close() // closing takes the descriptor out of the epoll set
+}
+
+func (d *epoll) wake() {
+	one := uint64(1)
+	_, _ = unix.Write(d.bell, (*[8]byte)(unsafe.Pointer(&one))[:])
+}
+
+func (d *epoll) run(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer context.AfterFunc(ctx, d.wake)()
+	for ctx.Err() == nil {
+		timeout := int(d.loop.nextTick.Sub(d.loop.cfg.Now())/time.Millisecond) + 1
+		n, err := d.wait(min(max(timeout, 0), int(d.loop.cfg.Interval/time.Millisecond)+1))
+		if err != nil {
+			return fmt.Errorf("epoll wait: %w", err)
+		}
+		d.serve(n)
+		d.loop.tick(d.loop.cfg.Now())
+	}
+	return nil
+}
+
+// wait blocks in epoll_wait. Syscall, not RawSyscall: the runtime may lend our processor to another goroutine.
+func (d *epoll) wait(ms int) (int, error) {
+	n, _, e := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(d.fd), uintptr(unsafe.Pointer(&d.events[0])), maxEvents,
+		uintptr(ms), 0, 0)
+	if e == unix.EINTR {
+		return 0, nil
+	}
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+// serve reads one datagram for each of the first n events and hands it to its receiver.
+func (d *epoll) serve(n int) {
+	now := d.loop.cfg.Now()
+	for i := range n {
+		ev := &d.events[i]
+		if uint32(ev.Fd) == bellSlot {
+			d.answerBell()
+			continue
+		}
+		s := &d.slots[uint32(ev.Fd)]
+		if s.conn == nil || s.gen != uint32(ev.Pad) {
+			continue
+		}
+		if i%clockStep == clockStep-1 {
+			now = d.loop.cfg.Now()
+		}
+		c := s.conn
+		size, ok := d.receive(s.fd)
+		if !ok {
+			continue
+		}
+		d.pkt.Data, d.pkt.Time = d.buf[:size], now
+		c.recv.Receive(&d.pkt)
+	}
+}
+
+// answerBell empties the eventfd before it looks at the functions, so that one posted in between rings again.
+func (d *epoll) answerBell() {
+	var count [8]byte
+	_, _ = unix.Read(d.bell, count[:])
+	d.loop.runPosted()
+}
+
+// receive is recvfrom into the loop's buffer. RawSyscall: the socket does not block, so the runtime need not know.
+func (d *epoll) receive(fd int) (int, bool) {
+	size := uint32(unsafe.Sizeof(d.from))
+	n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&d.buf[0])), bufferSize, 0,
+		uintptr(unsafe.Pointer(&d.from)), uintptr(unsafe.Pointer(&size)))
+	if e != 0 {
+		return 0, false // EAGAIN, or a pending ICMP error that reading has cleared
+	}
+	d.pkt.From = addrPort(&d.from)
+	return int(n), true
+}
+
+// enter and leave: there is but one goroutine, that of Run.
+func (d *epoll) enter() {}
+func (d *epoll) leave() {}
+
+func (d *epoll) release() {
+	for i := range d.slots {
+		if c := d.slots[i].conn; c != nil {
+			d.remove(c)
+		}
+	}
+	unix.Close(d.bell)
+	unix.Close(d.fd)
+}
