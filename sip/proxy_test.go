@@ -367,6 +367,23 @@ func TestB32Path(t *testing.T) {
 	r.status(r.put("127.0.6.6:5060", strings.Replace(strings.Replace(back, "Call-ID: out-1", "Call-ID: other", 1), "sip:600@"+node1+" ", "sip:600@127.0.6.6 ", 1)), 481)
 }
 
+// TestB32PathIsOfTheFarmsSide: a phone on a connection registers; the farm calls it through a listener that the farm can reach, and the
+// cookie finds the connection.
+func TestB32PathIsOfTheFarmsSide(t *testing.T) {
+	r := newRig(t, Config{}, udpOn("127.0.0.1"), tcpOn("127.0.0.1"))
+	const flow = transport.Flow(7)
+	reg := strings.ReplaceAll(strings.ReplaceAll(invite(""), "INVITE", "REGISTER"), "SIP/2.0/UDP", "SIP/2.0/TCP")
+	path := lines(r.one(r.putOn(1, flow, phone, r.text(reg)), node1), "Path")
+	if len(path) != 1 || !strings.HasPrefix(path[0], "<sip:"+r.edge(0)) || strings.Contains(path[0], "transport=tcp") {
+		t.Fatalf("Path %q, want the UDP listener's", path)
+	}
+	call := "INVITE sip:1001@127.0.2.1:5070;transport=tcp SIP/2.0\nVia: SIP/2.0/UDP " + node1 + ";branch=z9hG4bKq\nMax-Forwards: 70\nFrom: <sip:600@x>;tag=f\nTo: <sip:1001@x>\nCall-ID: out-1\nCSeq: 1 INVITE\nContact: <sip:600@" + node1 + ">\nRoute: " + path[0] + "\n"
+	out := r.put(node1, call)
+	if len(out) != 1 || out[0].to.Flow != flow {
+		t.Errorf("sent %v, want one message on the phone's connection", out)
+	}
+}
+
 // TestStrictRouting: the two cases of RFC 3261 sections 16.4 and 16.6 item 6, towards and from a router of RFC 2543.
 func TestStrictRouting(t *testing.T) {
 	r := newRig(t, Config{})

@@ -162,7 +162,8 @@ func (p *Proxy) record(c *pass) {
 	if m.Method() == message.Register && c.next.node != nil && !c.inside {
 		st := routeState{flags: routePath, listener: uint8(c.side.index)}
 		p.setClient(c, &st)
-		p.putRoute(c, "Path: ", c.side, &st)
+		// One Path, of the side that the farm sees: the cookie holds the way on to the client.
+		p.putRoute(c, "Path: ", c.next.side, &st)
 		if !hasOption(m, "path") {
 			s.Str("Supported: path\r\n")
 		}

@@ -40,6 +40,8 @@ var allowed = map[string][]string{
 	"bridge/mixer": nil,
 	"bridge/farm":  {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
 
+	"recovery/hep": nil,
+
 	"internal/arch":   nil,
 	"internal/config": nil,
 	"internal/obs":    nil,
