@@ -1,0 +1,92 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// user is one that may register at the edge under test.
+type user struct {
+	User     string `json:"user"`
+	Password string `json:"password"`
+}
+
+// edge is a running `rtcedge up`.
+type edge struct {
+	SIP      netip.AddrPort
+	Admin    netip.AddrPort
+	Accounts []user
+	proc     *process
+}
+
+// startUp runs everything in one process on an address of its own, and returns when it is ready.
+func startUp(t *testing.T) *edge {
+	t.Helper()
+	state := filepath.Join(t.TempDir(), "up.json")
+	host, local := newHost(), netip.MustParseAddr("127.0.0.1")
+	port := func(h netip.Addr) string { return strconv.Itoa(int(freePort(t, h).Port())) }
+	e := &edge{}
+	e.proc = launch(t, "rtcedge up", edgeProgram.binary(t), "up", "--listen-ip", host.String(), "--state-file", state,
+		"--sip-port", port(host), "--tls-port", port(host), "--ws-port", port(host), "--wss-port", port(host),
+		"--farm-port", port(local), "--internal-port", port(local), "--listen-ng", freePort(t, local).String(),
+		"--admin", freePort(t, local).String(), "--drain-notice", "0s", "--drain-limit", "2s",
+		"--port-min", "10000", "--port-max", "11999", "--farm-port-min", "12000", "--farm-port-max", "13999")
+	limit := time.Now().Add(15 * time.Second)
+	for {
+		if data, err := os.ReadFile(state); err == nil && json.Unmarshal(data, e) == nil && e.SIP.IsValid() {
+			return e
+		}
+		select {
+		case <-e.proc.done:
+			t.Fatalf("rtcedge up ended: %s", e.proc.output())
+		default:
+		}
+		if time.Now().After(limit) {
+			t.Fatal("rtcedge up is not ready after 15 s")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// endsWell stops a role as an operator does: SIGTERM, exit code 0.
+func endsWell(t *testing.T, p *process) {
+	t.Helper()
+	if err := p.stop(10 * time.Second); err != nil {
+		t.Errorf("%s after SIGTERM: %v", p.name, err)
+	}
+}
+
+// TestBaresipEcho calls the echo of `rtcedge up` with each codec, registered and authenticated by digest (B08, B17, B27).
+func TestBaresipEcho(t *testing.T) {
+	e := startUp(t)
+	t.Run("calls", func(t *testing.T) {
+		for i, tc := range []struct {
+			codec     codec
+			transport string
+			srtp      string
+			minSNR    float64
+		}{
+			{pcmu, "udp", "", 35}, {pcma, "udp", "", 33}, {g722, "udp", "", 30}, {opus, "udp", "", 20},
+			{pcmu, "tcp", "srtp-mand", 35}, {opus, "tcp", "srtp-mand", 20},
+		} {
+			name := fmt.Sprintf("%s %s %s", tc.codec.name, tc.transport, tc.srtp)
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				u := e.Accounts[i]
+				ph := phone{server: e.SIP, transport: tc.transport, user: u.User, password: u.Password, register: true,
+					codec: tc.codec, srtp: tc.srtp, seconds: 4}
+				heard, _ := ph.call(t, "600", nil)
+				echoed(t, name, heard, tc.minSNR)
+			})
+		}
+	})
+	endsWell(t, e.proc)
+}
