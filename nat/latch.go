@@ -226,7 +226,7 @@ func (l *Latch) heuristic(from netip.AddrPort, now time.Time) Verdict {
 		return Learn
 	case l.locked:
 		return Drop
-	case r <= rankSignalling && (r < l.learnt || l.former):
+	case r <= rankPort && (r < l.learnt || l.former):
 		l.take(from, r, now)
 		return Learn
 	case l.former && now.Sub(l.heard) < formerSilence:
@@ -249,7 +249,7 @@ func (l *Latch) confirm(now time.Time) Verdict {
 		return Learn
 	}
 	// Who got in without a reason in signalling never locks the door behind himself.
-	l.locked = l.learnt <= rankSignalling
+	l.locked = l.learnt <= rankPort
 	return Accept
 }
 

@@ -72,8 +72,13 @@ func TestB33Latch(t *testing.T) {
 			{ms: 200, from: "192.0.2.66:31337", want: Drop},
 			{ms: 260, from: "203.0.113.9:61000", want: Learn, dest: "203.0.113.9:61000"},
 			{ms: 9000, from: "192.0.2.66:31337", want: Drop},
-			{ms: 9100, from: "203.0.113.9:4000", want: Drop}, // the SDP's port is better, but waits too
-			{ms: 9400, from: "203.0.113.9:4000", want: Learn},
+			{ms: 9100, from: "203.0.113.9:4000", want: Learn}, // the SDP's port, which a spray does not know
+		}},
+		{"a host that sends from another of its addresses (baresip): the SDP's port is enough", private, []latchStep{
+			{ms: 0, from: "198.51.100.7:4000", want: Learn, dest: "198.51.100.7:4000"},
+			{ms: 20, from: "192.0.2.66:31337", want: Drop},
+			{ms: 4000, from: "198.51.100.7:4000", want: Accept},
+			{ms: 4020, from: "192.0.2.66:4000", want: Drop},
 		}},
 		{"plain NAT rebinding is refused, authenticated is followed", private, []latchStep{
 			{ms: 0, from: "203.0.113.9:61000", want: Learn},
