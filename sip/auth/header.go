@@ -132,14 +132,15 @@ func (h *header) use(id uint64) (nonce uint64, count uint32) {
 
 // sameURI compares the digest's uri with the Request-URI. Loosely, since proxies on the way rewrite port and parameters and
 // phones leave them out (RFC 3261 section 22.4 item 8 has them compared as URIs; Asterisk and Kamailio do not compare at all):
-// user and host must be equal, scheme sip or sips alike. A digest for one callee is so no good for another.
+// user and host must be equal, scheme sip or sips alike. A digest for one callee is so no good for another. One that names no user
+// stands for its host: SIPp makes them so for every request.
 func sameURI(digest, request []byte) bool {
 	if len(request) == 0 || bytes.Equal(digest, request) {
 		return true
 	}
 	du, dh, dok := userHost(digest)
 	ru, rh, rok := userHost(request)
-	return dok && rok && bytes.Equal(du, ru) && bytes.EqualFold(dh, rh)
+	return dok && rok && (len(du) == 0 || bytes.Equal(du, ru)) && bytes.EqualFold(dh, rh)
 }
 
 // userHost cuts user and host out of a SIP URI; ok is false for another scheme.
