@@ -202,7 +202,7 @@ func (o *ownEdge) ready(ctx context.Context, state string) (upState, error) {
 		select {
 		case err := <-o.done:
 			os.RemoveAll(o.dir)
-			return upState{}, fmt.Errorf("%s ended at once (%v):\n%s", o.cmd.Path, err, o.out)
+			return upState{}, errors.Join(fmt.Errorf("%s ended at once:\n%s", o.cmd.Path, o.out), err)
 		case <-ctx.Done():
 			return upState{}, errors.Join(errors.New("the edge was not ready in 15 s"), o.stop())
 		case <-tick.C:

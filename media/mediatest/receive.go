@@ -1,7 +1,9 @@
 package mediatest
 
 import (
+	"errors"
 	"net"
+	"os"
 	"net/netip"
 	"time"
 
@@ -57,7 +59,7 @@ func (p *Peer) read(conn *net.UDPConn) {
 	for {
 		n, from, err := conn.ReadFromUDPAddrPort(buf)
 		if err != nil {
-			if e, ok := err.(net.Error); ok && e.Timeout() {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
 				return
 			}
 			if conn.SetReadDeadline(time.Time{}) != nil { // closed
