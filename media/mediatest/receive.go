@@ -3,8 +3,8 @@ package mediatest
 import (
 	"errors"
 	"net"
-	"os"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/pion/rtcp"
