@@ -20,7 +20,7 @@ import (
 
 // DTLS-SRTP (RFC 5763, RFC 5764): the keys of SRTP come from a handshake on the media path, and the SDP only carries the digest
 // of the certificate that the handshake must show. The files, in the order in which a call meets them: dtls.go (what the
-// handshakes of an engine share), dtls_setup.go (what SDP says), dtls_link.go (one association, on the worker),
+// handshakes of an engine share), dtls_setup.go (what SDP says), dtls_party.go (control), dtls_link.go (one association, on the worker),
 // dtls_record.go (which records are let in), dtls_conn.go (from the worker to the handshake and back), dtls_handshake.go.
 //
 // A handshake runs on a goroutine of its own, on pion/dtls. That goroutine ends with the handshake: of an association only the

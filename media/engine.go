@@ -18,6 +18,7 @@ type Engine struct {
 	workers  []*worker
 	networks []*network
 	pools    []*portPool
+	dtls     *dtlsAgent
 
 	// Counters.
 	callsTotal, timeouts, rejected, limited, failed atomic.Uint64
@@ -46,6 +47,10 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{cfg: cfg}
 	e.mu.calls = make(map[string]*call)
+	var err error
+	if e.dtls, err = newDTLSAgent(dtlsConfig{}); err != nil {
+		return nil, err
+	}
 	for _, i := range cfg.Interfaces {
 		e.networks = append(e.networks, &network{Interface: i, pool: e.poolOf(i)})
 	}
@@ -105,6 +110,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			err = other
 		}
 	}
+	e.dtls.close()
 	return err
 }
 

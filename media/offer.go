@@ -16,6 +16,8 @@ import (
 type offer struct {
 	side  int // of the offerer
 	media []offeredMedia
+
+	bundled []string // mids of the offerer's BUNDLE group
 }
 
 // offeredMedia is one m= line of it.
@@ -30,6 +32,10 @@ type offeredMedia struct {
 	muxGiven muxAnswer
 	lines    []sdp.Crypto  // to the answerer
 	ptime    time.Duration // that the offerer asks for
+
+	ice          [2]bool // the offerer's can be accepted, the answerer is offered it
+	setup        string  // DTLS role that the answerer is offered
+	preferActive bool    // where the offerer leaves the DTLS role to us
 }
 
 // muxAnswer is how the offerer's a=rtcp-mux is answered.
@@ -123,6 +129,7 @@ func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte
 			return nil, fmt.Errorf("m= line %d (%s): %w", i+1, body.Media[i].Kind(), err)
 		}
 	}
+	o.bundled = bundled(body)
 	addr := d.parties[1-side].network.address(req)
 	rewriteSession(body, addr, len(body.Groups("BUNDLE")) > 0)
 	for i, m := range body.Media {
@@ -141,7 +148,11 @@ func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte
 				m.SetPTime(req.PTime)
 			}
 		}
+		if om.from.creds.ice() {
+			m.SetConnection(addr)
+		}
 		rewriteMedia(m, &d.streams[i].legs[1-side], addr, om.muxAsked, !req.Has("no-rtcp-attribute"))
+		om.offerRTC(body, m, &d.streams[i].legs[1-side], addr, req)
 	}
 	d.offer = o
 	return body.Bytes(), nil
@@ -164,16 +175,11 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request) error {
 	if req.Transport != "" {
 		om.proto = req.Transport
 	}
-	for _, proto := range []string{om.from.proto, om.proto} {
-		if dtls(proto) {
-			return fmt.Errorf("transport %s needs DTLS-SRTP, which this node does not have: use RTP/AVP, RTP/AVPF, RTP/SAVP or RTP/SAVPF",
-				proto)
-		}
-	}
 	switch om.proto {
-	case om.from.proto, "RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF":
+	case om.from.proto, "RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF":
 	default:
-		return fmt.Errorf("transport-protocol %q: want RTP/AVP, RTP/AVPF, RTP/SAVP or RTP/SAVPF", om.proto)
+		return fmt.Errorf("transport-protocol %q: want RTP/AVP, RTP/AVPF, RTP/SAVP, RTP/SAVPF, UDP/TLS/RTP/SAVP or UDP/TLS/RTP/SAVPF",
+			om.proto)
 	}
 	om.muxAsked = m.RTCPMux() && !slices.Contains(req.RTCPMux, "demux") ||
 		slices.Contains(req.RTCPMux, "offer") || slices.Contains(req.RTCPMux, "require")
@@ -182,6 +188,9 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request) error {
 		om.muxGiven = muxReject
 	case slices.Contains(req.RTCPMux, "demux"), slices.Contains(req.RTCPMux, "accept"):
 		om.muxGiven = muxAccept
+	}
+	if err := om.readRTC(req); err != nil {
+		return err
 	}
 	if secure(om.from.proto) {
 		// Tried on a spare party, before ports are opened for what cannot work.

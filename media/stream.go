@@ -24,6 +24,9 @@ type stream struct {
 	cur   *route // that the packet state below was made for
 	place int    // in worker.streams
 
+	watched bool // in worker.watched
+	closed  bool
+
 	legs [2]leg // legs[i] faces parties[i] of the dialog
 }
 
@@ -42,6 +45,8 @@ type leg struct {
 	pipe       *transcode.Pipe // of what this leg receives, if it was ever transcoded
 	pipeConfig transcode.PipeConfig
 	keys       sdesParty // SRTP keys; ours are kept over re-INVITEs
+	ice        iceParty
+	dtls       dtlsParty
 
 	// Owned by the worker.
 	latch     nat.Latch      // source of RTP, and of RTCP on the same port
@@ -49,6 +54,8 @@ type leg struct {
 	to        netip.AddrPort // latch.Destination
 	toRTCP    netip.AddrPort // latchRTCP.Destination
 	out       outgoing
+	flow      *flow  // of the stream's current route
+	refreshed uint64 // packets at the last tick
 
 	// Counters and gauges: written by the worker, read by anybody.
 	in      reception
@@ -86,6 +93,9 @@ type flow struct {
 	feedback bool // the party negotiated AVPF or SAVPF
 
 	rx, tx *srtpContext // open what comes from the party, seal what goes to it; nil is plain
+
+	ice            *nat.ICELite // where to send is its decision; nil is the latch's
+	dtls, dtlsRTCP *dtlsPath    // in place of rx and tx, by port; dtlsRTCP is nil under rtcp-mux
 
 	types  [128]uint8 // payload type as it comes -> as it leaves
 	clock  uint32     // Hz of the RTP timestamps as they come
@@ -176,6 +186,7 @@ func (s *stream) adopt(r *route) {
 			l.latch.Update(f.source.Expected, f.source.Signalling, r.at)
 			l.latchRTCP.Update(f.sourceRTCP.Expected, f.sourceRTCP.Signalling, r.at)
 		}
+		l.flow = f
 		l.learnt()
 	}
 	s.cur = r
@@ -187,4 +198,5 @@ func (l *leg) learnt() {
 	if src := l.latch.Source(); src.IsValid() {
 		l.latched.Store(&src)
 	}
+	l.connect()
 }
