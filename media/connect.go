@@ -17,12 +17,15 @@ import (
 // receiveSTUN takes a connectivity check.
 func (p *port) receiveSTUN(r *route, pkt *udp.Packet) {
 	l := p.leg
-	f := &r.flows[l.side]
-	if f.ice == nil || p.rtcp {
+	ice := r.flows[l.side].ice
+	if p.rtcp {
+		ice = r.flows[l.side].iceRTCP
+	}
+	if ice == nil {
 		l.drop(dropSTUN)
 		return
 	}
-	answer, ev := f.ice.Handle(pkt.Data, pkt.From, pkt.Time, l.stream.worker.tx[:0])
+	answer, ev := ice.Handle(pkt.Data, pkt.From, pkt.Time, l.stream.worker.tx[:0])
 	if answer != nil {
 		l.sendControl(p, answer, pkt.From)
 	}
@@ -65,7 +68,9 @@ func (l *leg) connect() {
 			l.latched.Store(&to)
 		}
 		l.to = f.ice.Selected()
-		l.toRTCP = l.to
+		if l.toRTCP = l.to; f.iceRTCP != nil {
+			l.toRTCP = f.iceRTCP.Selected()
+		}
 	}
 	f.dtls.open(l.to)
 	f.dtlsRTCP.open(l.toRTCP)
@@ -152,8 +157,13 @@ func (l *leg) tick(f *flow, now time.Time) {
 			f.ice.Refresh(now) // its packets were authenticated
 		}
 	}
+	// RFC 7675 section 5.1: nothing is sent to who may not be there any more. The next check brings it back.
 	if !f.ice.Consent(now) {
-		// RFC 7675 section 5.1: nothing is sent to who may not be there any more. The next check brings it back.
-		l.to, l.toRTCP = netip.AddrPort{}, netip.AddrPort{}
+		l.to = netip.AddrPort{}
+	}
+	if f.iceRTCP == nil {
+		l.toRTCP = l.to
+	} else if !f.iceRTCP.Consent(now) {
+		l.toRTCP = netip.AddrPort{}
 	}
 }

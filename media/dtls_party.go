@@ -91,7 +91,7 @@ func (p *dtlsParty) settle(l *leg, c credentials, active, ice, mux bool) error {
 		l.stream.worker.loop.Do(former.close)
 		p.rtcp = nil
 	} else if !mux && (fresh || p.rtcp == nil) {
-		p.rtcp = newDTLSPath(l, l.rtcp, p.rtcp, pins, active, false)
+		p.rtcp = newDTLSPath(l, l.rtcp, p.rtcp, pins, active, ice)
 	}
 	return nil
 }

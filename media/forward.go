@@ -119,7 +119,10 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 // accepts asks ICE or the latch about the packet's source.
 func (l *leg) accepts(latch *nat.Latch, authenticated bool, pkt *udp.Packet) bool {
 	if ice := l.flow.ice; ice != nil {
-		if authenticated || ice.Validated(pkt.From) {
+		if latch == &l.latchRTCP {
+			ice = l.flow.iceRTCP
+		}
+		if authenticated || ice != nil && ice.Validated(pkt.From) {
 			return true
 		}
 		l.drop(dropSource)

@@ -10,8 +10,8 @@ import (
 
 // ICE, on the control side: who has it, our credentials, and what SDP says. The agent itself is nat.ICELite, on the worker.
 
-// Fixed by RFC 8445 section 5.1.2.1: type preference 126 of a host candidate, one local address, component 1.
-const icePriority = 126<<24 | 65535<<8 | 255
+// Fixed by RFC 8445 section 5.1.2.1: type preference 126 of a host candidate, one local address; less the component.
+const icePriority = 126<<24 + 65535<<8 + 256
 
 // Chosen by us: at least 4 and 22 characters (RFC 8839 section 5.4), of 6 bits each.
 const (
@@ -53,6 +53,7 @@ func wantsICE(word string, offered bool) bool {
 // iceParty is the ICE of one stream of one party. Our credentials stay over re-INVITEs.
 type iceParty struct {
 	agent      *nat.ICELite // the worker's; nil before the first answer with ICE
+	agentRTCP  *nat.ICELite // of component 2; nil before the first answer without rtcp-mux
 	ufrag, pwd string       // ours; "" until asked for
 	far        credentials  // the party's in the last answered exchange
 }
@@ -67,26 +68,36 @@ func (p *iceParty) local() (ufrag, pwd string) {
 
 // offered takes the party's offer, when it is answered. New credentials in it are a restart (RFC 8839 section 4.4.1.1.1), which
 // gets new ones of ours.
-func (p *iceParty) offered(w *worker, far credentials) *nat.ICELite {
+func (p *iceParty) offered(w *worker, far credentials, mux bool) (rtp, rtcp *nat.ICELite) {
 	restart := p.agent != nil && p.far.ice() && p.far.ufrag != far.ufrag && p.far.pwd != far.pwd
-	agent := p.answered(far)
 	if restart {
 		p.ufrag, p.pwd = iceChars(iceUfragLen), iceChars(icePwdLen)
-		ufrag, pwd := p.ufrag, p.pwd
-		w.loop.Do(func() { agent.Restart(ufrag, pwd) })
+		ufrag, pwd, rtp, rtcp := p.ufrag, p.pwd, p.agent, p.agentRTCP
+		w.loop.Do(func() {
+			rtp.Restart(ufrag, pwd)
+			if rtcp != nil {
+				rtcp.Restart(ufrag, pwd)
+			}
+		})
 	}
-	return agent
+	return p.answered(far, mux)
 }
 
 // answered takes the party's answer. Other credentials than before are another branch of a forked call: it was told ours, so they
 // stay.
-func (p *iceParty) answered(far credentials) *nat.ICELite {
+func (p *iceParty) answered(far credentials, mux bool) (rtp, rtcp *nat.ICELite) {
+	ufrag, pwd := p.local()
 	if p.agent == nil {
-		ufrag, pwd := p.local()
 		p.agent = nat.NewICELite(nat.ICEConfig{Ufrag: ufrag, Pwd: pwd})
 	}
 	p.far = far
-	return p.agent
+	if mux {
+		return p.agent, nil
+	}
+	if p.agentRTCP == nil {
+		p.agentRTCP = nat.NewICELite(nat.ICEConfig{Ufrag: ufrag, Pwd: pwd})
+	}
+	return p.agent, p.agentRTCP
 }
 
 // iceChars is a random text of ice-char (RFC 8839 section 5.4).
@@ -101,11 +112,18 @@ func iceChars(n int) string {
 }
 
 // writeICE makes an m= line say how the party of l reaches us. All candidates are in it: a lite agent has its address and no more.
-func (l *leg) writeICE(m *sdp.Media, addr netip.Addr) {
+func (l *leg) writeICE(m *sdp.Media, addr netip.Addr, rtcp bool) {
 	m.SetICE(l.ice.local())
-	m.SetCandidates(sdp.Candidate{
-		Foundation: "1", Component: 1, Transport: "udp", Priority: icePriority, Addr: addr, Port: int(l.rtp.conn.LocalAddr().Port()),
-		Type: "host",
-	})
+	var all []sdp.Candidate
+	for i, p := range []*port{l.rtp, l.rtcp} {
+		if p.rtcp && !rtcp {
+			break
+		}
+		all = append(all, sdp.Candidate{
+			Foundation: "1", Component: i + 1, Transport: "udp", Priority: icePriority - uint32(i+1), Addr: addr,
+			Port: int(p.conn.LocalAddr().Port()), Type: "host",
+		})
+	}
+	m.SetCandidates(all...)
 	m.AddAttr("end-of-candidates", "")
 }

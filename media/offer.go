@@ -33,7 +33,8 @@ type offeredMedia struct {
 	lines    []sdp.Crypto  // to the answerer
 	ptime    time.Duration // that the offerer asks for
 
-	ice          [2]bool // the offerer's can be accepted, the answerer is offered it
+	ice          [2]bool // the offerer has it, the answerer is offered it
+	muxOnly      bool    // the answerer must accept rtcp-mux
 	setup        string  // DTLS role that the answerer is offered
 	preferActive bool    // where the offerer leaves the DTLS role to us
 }

@@ -34,12 +34,11 @@ func bundled(body *sdp.Session) []string {
 // readRTC takes what an m= line asks for in ICE, DTLS and rtcp-mux.
 func (om *offeredMedia) readRTC(req *ng.Request) error {
 	demux := slices.Contains(req.RTCPMux, "demux") || slices.Contains(req.RTCPMux, "reject")
-	far := wantsICE(req.ICE, om.from.creds.ice()) && !demux
+	far := wantsICE(req.ICE, om.from.creds.ice())
 	// One port is one way to be checked and one handshake.
 	om.muxAsked = om.muxAsked || !demux && (far || dtls(om.proto))
-	// ICE is on the RTP port alone: without rtcp-mux there is none.
-	om.ice[0] = om.from.creds.ice() && om.from.mux && om.muxGiven != muxReject
-	om.ice[1] = far && om.muxAsked
+	om.ice = [2]bool{om.from.creds.ice(), far}
+	om.muxOnly = om.muxAsked && slices.Contains(req.RTCPMux, "require")
 	if om.muxGiven == muxAsAnswered && (om.ice[0] || dtls(om.from.proto)) {
 		om.muxGiven = muxAccept // both end here, so the answerer has no say
 	}
@@ -52,11 +51,11 @@ var errNoDTLS = errors.New("DTLS-SRTP was offered, and the answer has no fingerp
 // settleRTC puts the ICE agents and the DTLS associations into the route.
 func (s *stream) settleRTC(r *route, om *offeredMedia, offerer int, near, far *description) error {
 	a, b := offerer, 1-offerer
-	if om.ice[0] && near.mux {
-		r.flows[a].ice = s.legs[a].ice.offered(s.worker, near.creds)
+	if f := &r.flows[a]; om.ice[0] {
+		f.ice, f.iceRTCP = s.legs[a].ice.offered(s.worker, near.creds, near.mux)
 	}
-	if om.ice[1] && far.mux && far.creds.ice() {
-		r.flows[b].ice = s.legs[b].ice.answered(far.creds)
+	if f := &r.flows[b]; om.ice[1] && far.creds.ice() {
+		f.ice, f.iceRTCP = s.legs[b].ice.answered(far.creds, far.mux)
 	}
 	if l, f := &s.legs[a], &r.flows[a]; dtls(om.from.proto) {
 		if err := l.dtls.offered(l, near.creds, f.ice != nil, near.mux, om.preferActive); err != nil {
@@ -92,7 +91,7 @@ func (s *stream) publish(r *route) {
 // offerRTC writes the offer of one m= line to the party of l.
 func (om *offeredMedia) offerRTC(body *sdp.Session, m *sdp.Media, l *leg, addr netip.Addr, req *ng.Request) {
 	if om.ice[1] {
-		l.writeICE(m, addr)
+		l.writeICE(m, addr, !om.muxOnly)
 		body.SetAttr("ice-lite", "")
 	}
 	if dtls(om.proto) {
@@ -113,7 +112,7 @@ func (om *offeredMedia) offerRTC(body *sdp.Session, m *sdp.Media, l *leg, addr n
 // answerRTC writes the answer of one m= line to the offerer, whose leg is l and whose flow is f.
 func (om *offeredMedia) answerRTC(body *sdp.Session, m *sdp.Media, l *leg, f *flow, addr netip.Addr) {
 	if f.ice != nil {
-		l.writeICE(m, addr)
+		l.writeICE(m, addr, f.iceRTCP != nil)
 		body.SetAttr("ice-lite", "")
 	}
 	if f.dtls != nil {

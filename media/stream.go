@@ -94,7 +94,7 @@ type flow struct {
 
 	rx, tx *srtpContext // open what comes from the party, seal what goes to it; nil is plain
 
-	ice            *nat.ICELite // where to send is its decision; nil is the latch's
+	ice, iceRTCP   *nat.ICELite // where to send is their decision; ice nil is the latch's, iceRTCP is nil under rtcp-mux
 	dtls, dtlsRTCP *dtlsPath    // in place of rx and tx, by port; dtlsRTCP is nil under rtcp-mux
 
 	types  [128]uint8 // payload type as it comes -> as it leaves

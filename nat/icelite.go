@@ -6,7 +6,7 @@ import (
 )
 
 // ICELite is the lite agent of one component (RFC 8445 section 2.5): it answers connectivity checks and sends none, so the peer
-// finds the way and chooses it. RTP and RTCP share the component (rtcp-mux).
+// finds the way and chooses it. RTP and RTCP share the component under rtcp-mux; without it there are two agents.
 //
 // The candidates in the peer's SDP are not asked for: a check that knows our password names its source by coming from it (RFC
 // 8445 section 7.3.1.3), behind any NAT, and with names in .local that nobody can resolve.
