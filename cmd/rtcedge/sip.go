@@ -24,6 +24,7 @@ var sipProtos = []string{"udp", "tcp", "tls", "ws", "wss"}
 type sipRole struct {
 	common
 	edgeKnobs
+	hepKnobs
 	listen    []string
 	internal  []string
 	advertise string
@@ -95,6 +96,7 @@ func parseSIP(e *env) (*sipRole, error) {
 	s.String(&c.auth, "auth", "", "FILE", "accounts whose digest is checked here; none: the edge does not challenge")
 	s.String(&c.secret, "secret", "", "HEX|FILE", "32 bytes as 64 hex digits, or a file with them, the same on all edge nodes; none: a random one")
 	c.edgeKnobs.declare(s)
+	c.hepKnobs.declare(s)
 	c.common.declare(s, netip.AddrPort{}, 2*time.Second, 30*time.Second)
 	if err := usage(s.Parse(e.args, e.out)); err != nil {
 		return nil, err
@@ -148,6 +150,14 @@ func (c *sipRole) run(e *env) error {
 			return usage(err)
 		}
 		parts = append(parts, users.parts...)
+	}
+	tap, err := c.hepKnobs.open("sip", e)
+	if err != nil {
+		return err
+	}
+	if tap != nil {
+		cfg.Tap = tap
+		parts, sources = append(parts, tap.part), append(sources, tap.source)
 	}
 	proxy, err := sip.New(cfg)
 	if err != nil {

@@ -22,6 +22,7 @@ type upRole struct {
 	mediaKnobs
 	edgeKnobs
 	farmKnobs
+	hepKnobs
 	listenIP                                               netip.Addr
 	advertise                                              netip.Addr
 	listenNG                                               netip.AddrPort
@@ -55,6 +56,7 @@ func parseUp(e *env) (*upRole, error) {
 	c.edgeKnobs.declare(s)
 	c.mediaKnobs.declare(s)
 	c.farmKnobs.declare(s)
+	c.hepKnobs.declare(s)
 	c.common.declare(s, defaultAdmin(), 0, 5*time.Second)
 	if err := usage(s.Parse(e.args, e.out)); err != nil {
 		return nil, err
@@ -119,6 +121,16 @@ func (c *upRole) run(e *env) error {
 	if scfg.Auth, err = accounts.edgeAuth(secret); err != nil {
 		return usage(err)
 	}
+	parts := accounts.parts
+	sources := []obs.Source{mediaSource(engine), ngSource(server), farmSource(f)}
+	tap, err := c.hepKnobs.open("up", e)
+	if err != nil {
+		return err
+	}
+	if tap != nil {
+		scfg.Tap = tap
+		parts, sources = append(parts, tap.part), append(sources, tap.source)
+	}
 	proxy, err := sip.New(scfg)
 	if err != nil {
 		return usage(err)
@@ -137,10 +149,9 @@ func (c *upRole) run(e *env) error {
 		return state.write(c.stateFile)
 	}
 	defer func() { upState{PID: os.Getpid()}.remove(c.stateFile) }()
-	sources := []obs.Source{sipSource(proxy), mediaSource(engine), ngSource(server), farmSource(f)}
-	return st.serve(e, c.common, sources, mediaPages(engine),
+	return st.serve(e, c.common, append(sources, sipSource(proxy)), mediaPages(engine),
 		drainer{refuse: proxy.Drain, calls: func() int { return f.Stats().Calls }},
-		append(accounts.parts, part{"media", engine.Run}, part{"ng", server.Run}, part{"sip", proxy.Run}, part{"farm", f.Run})...)
+		append(parts, part{"media", engine.Run}, part{"ng", server.Run}, part{"sip", proxy.Run}, part{"farm", f.Run})...)
 }
 
 // freePort finds one that is free for UDP and TCP: phones expect SIP on the same port of both.
