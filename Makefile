@@ -30,6 +30,7 @@ e2e: build ## real peers: baresip, SIPp, Asterisk 22; installs them (about 2 min
 	$(GO) test -tags '$(TAGS) e2e' -count=1 -run Peer -v ./recovery/hep
 
 lint: ## go vet and golangci-lint, pinned in tools/go.mod
+	$(GO) mod tidy -diff
 	$(GO) vet -tags '$(TAGS) e2e' ./...
 	$(LINT) run
 

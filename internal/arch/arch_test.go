@@ -47,9 +47,10 @@ var allowed = map[string][]string{
 	"internal/obs":    nil,
 	"internal/simnet": nil,
 
-	"cmd/rtcedge": {"*"},
-	"bench/demo":  {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
-	"e2e":         {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
+	"cmd/rtcedge":   {"*"},
+	"bench/demo":    {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
+	"bench/sipload": nil,
+	"e2e":           {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 }
 
 // testOnly may be imported by the tests of any package, and by the programs that play a stranger.
