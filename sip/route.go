@@ -24,6 +24,7 @@ func (p *Proxy) where(c *pass) bool {
 func (p *Proxy) popRoutes(c *pass) (rest []byte, strict bool) {
 	m := &c.msg
 	u := m.Target()
+	twin := false
 	if _, lr := u.Param("lr"); lr && u.Scheme != message.SchemeTel && p.ours(u.Host, u.Port) != nil {
 		p.readCookie(c, u)
 		strict = true
@@ -41,16 +42,24 @@ func (p *Proxy) popRoutes(c *pass) (rest []byte, strict bool) {
 			}
 			var a message.NameAddr
 			var ru message.URI
-			if _, ok := a.Parse(value); !ok || !ru.Parse(a.URI) || p.ours(ru.Host, ru.Port) == nil {
+			if _, ok := a.Parse(value); !ok || !ru.Parse(a.URI) || p.ours(ru.Host, ru.Port) == nil && !(twin && paired(&ru)) {
 				p.cutRoutes(c, f, list)
 				return value, strict
 			}
 			p.readCookie(c, &ru)
+			// The other half of a double Record-Route goes with its proven twin: its address may be that of another edge node.
+			twin = !twin && c.routed && paired(&ru)
 			list = next
 		}
 		c.splice.Cut(int(f.Start), int(f.End))
 	}
 	return nil, strict
+}
+
+// paired tells if a Route is half of a double Record-Route.
+func paired(u *message.URI) bool {
+	_, r2 := u.Param("r2")
+	return r2
 }
 
 // cutRoutes takes the values before list off a field that keeps others.

@@ -50,6 +50,7 @@ var allowed = map[string][]string{
 	"cmd/rtcedge":   {"*"},
 	"bench/demo":    {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 	"bench/sipload": nil,
+	"bench/rtpload": {"media/ng", "media/sdp", "media/mediatest", "transcode/*"},
 	"e2e":           {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 }
 

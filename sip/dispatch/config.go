@@ -69,7 +69,8 @@ type Config struct {
 	// ProbeInterval is the time between two OPTIONS to a node. Default 500 ms.
 	ProbeInterval time.Duration
 	// ProbeTimeout is how long the answer to a probe may take; the probe is repeated once at half of it, so that one lost
-	// datagram takes no node out. Default 300 ms: with the interval a dead node is noticed within 0.8 s.
+	// datagram takes no node out. Default 300 ms: with the interval a dead node is noticed within 0.8 s. The last node of a farm
+	// gets twice that.
 	ProbeTimeout time.Duration
 	// SilentAfter is the time after which a node that owes an answer to something is probed out of turn. Default 250 ms.
 	SilentAfter time.Duration

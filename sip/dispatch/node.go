@@ -51,7 +51,8 @@ type probe struct {
 	next    time.Time // when the next one is due
 	sentAt  time.Time // zero: none is on its way
 	repeats int
-	answers int // in a row
+	heard   uint64 // the node's count of messages when it was sent
+	answers int    // in a row
 	since   time.Time
 }
 
