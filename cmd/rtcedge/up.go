@@ -22,6 +22,7 @@ type upRole struct {
 	mediaKnobs
 	edgeKnobs
 	farmKnobs
+	policyKnobs
 	hepKnobs
 	listenIP                                               netip.Addr
 	advertise                                              netip.Addr
@@ -56,6 +57,7 @@ func parseUp(e *env) (*upRole, error) {
 	c.edgeKnobs.declare(s)
 	c.mediaKnobs.declare(s)
 	c.farmKnobs.declare(s)
+	c.policyKnobs.declare(s)
 	c.hepKnobs.declare(s)
 	c.common.declare(s, defaultAdmin(), 0, 5*time.Second)
 	if err := usage(s.Parse(e.args, e.out)); err != nil {
@@ -114,6 +116,9 @@ func (c *upRole) run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if err := c.policyKnobs.apply(&scfg); err != nil {
+		return usage(err)
+	}
 	accounts, err := loadAccounts(c.auth, c.realm, e)
 	if err != nil {
 		return usage(err)
@@ -143,6 +148,7 @@ func (c *upRole) run(e *env) error {
 		return mergeCounts(sipCounts(proxy.Stats()), mediaCounts(engine.Stats()), farmCounts(f.Stats()))
 	}
 	st.nodes = func() []NodeStatus { return farmNodes(proxy) }
+	st.actions = farmActions(proxy)
 	st.onAdmin = func(admin netip.AddrPort) error {
 		state := upState{PID: os.Getpid(), SIP: proxy.Listeners()[0].Addr().String(), Admin: admin.String(), Opus: hasOpus(), Accounts: accounts.plain}
 		c.greet(e, state, st.listeners)
