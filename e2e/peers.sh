@@ -17,7 +17,7 @@
 set -eu
 
 suite=forky
-host_packages="sip-tester baresip-core sox debootstrap chromium"
+host_packages="sip-tester baresip-core sox sngrep iproute2 nftables procps curl nginx-core libnginx-mod-stream debootstrap chromium"
 peer_packages="asterisk asterisk-modules kamailio kamailio-extra-modules kamailio-tls-modules
 kamailio-websocket-modules rtpengine-daemon sip-tester baresip-core"
 

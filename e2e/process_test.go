@@ -145,10 +145,10 @@ func need(t *testing.T, program string) string {
 
 var lastHost atomic.Uint32
 
-// newHost returns a loopback address that no other peer of this run has.
+// newHost returns a loopback address that no other peer of this run has; runs side by side differ too.
 func newHost() netip.Addr {
 	n := lastHost.Add(1)
-	return netip.AddrFrom4([4]byte{127, 0, byte(60 + n/250), byte(1 + n%250)})
+	return netip.AddrFrom4([4]byte{127, byte(1 + os.Getpid()%250), byte(60 + n/250), byte(1 + n%250)})
 }
 
 // freePort returns a port that is free for UDP and TCP at this moment.

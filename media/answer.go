@@ -14,38 +14,42 @@ import (
 // Answer takes the SDP of an answer, sets the packet path up and returns the SDP for the offerer, with the transport that it
 // offered. from-tag is the offerer's, to-tag the answerer's, as in rtpengine.
 func (e *Engine) Answer(_ context.Context, req *ng.Request) (*ng.Response, error) {
-	body, err := e.answer(req)
+	body, warning, err := e.answer(req)
 	if err != nil {
 		e.rejected.Add(1)
 		return e.refuse(err), nil
 	}
-	return &ng.Response{Result: ng.ResultOK, SDP: body}, nil
+	e.changed(req.CallID)
+	return &ng.Response{Result: ng.ResultOK, SDP: body, Warning: warning}, nil
 }
 
-func (e *Engine) answer(req *ng.Request) ([]byte, error) {
+func (e *Engine) answer(req *ng.Request) (out []byte, warning string, err error) {
 	body, err := readBody(req)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c, err := e.lock(req.CallID, false)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if c == nil {
-		return nil, errors.New("unknown call-id: the offer was not seen here, or the call has ended")
+		return nil, "", errors.New("unknown call-id: the offer was not seen here, or the call has ended")
 	}
 	defer c.mu.Unlock()
 	d, tag := c.answering(req.FromTag, req.ToTag)
 	if d == nil {
-		return nil, errors.New("no offer with this from-tag")
+		return nil, "", errors.New("no offer with this from-tag")
 	}
-	out, err := d.takeAnswer(body, req, &e.cfg)
+	out, err = d.takeAnswer(body, req, &e.cfg)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	d.parties[1-d.offer.side].note(tag)
+	if req.Label != "" {
+		d.parties[1-d.offer.side].label = req.Label
+	}
 	c.lastSignal = e.cfg.Now()
-	return out, nil
+	return out, e.recordAsAsked(c, req), nil
 }
 
 // answering finds the dialog whose offer is answered, and the answerer's tag. Clients that put the answerer's tag into from-tag
@@ -105,7 +109,7 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 		s.publish(st.route)
 		if om.rtp {
 			m.SetCrypto()
-			if secure(om.from.proto) {
+			if om.sdes[0] != sdesNone {
 				m.SetCrypto(near.keys.answer())
 			}
 			if om.choice.managed {
@@ -125,7 +129,7 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 // settle decides one m= line.
 func (d *dialog) settle(st *settled, om *offeredMedia, s *stream, m *sdp.Media, req *ng.Request, cfg *Config) error {
 	a, b := d.offer.side, 1-d.offer.side
-	st.far = describe(m, req)
+	st.far = describe(m, req, d.parties[b].network)
 	r := &route{at: cfg.Now(), raw: !om.rtp, plain: om.rtp && om.kind != "audio"}
 	if om.rtp != m.IsRTP() {
 		return fmt.Errorf("offered over %s, answered over %s", om.proto, m.Protocol())
@@ -163,24 +167,29 @@ func (d *dialog) settle(st *settled, om *offeredMedia, s *stream, m *sdp.Media, 
 // settleKeys puts the SRTP contexts into the route.
 func (d *dialog) settleKeys(r *route, om *offeredMedia, s *stream, m *sdp.Media) error {
 	a, b := d.offer.side, 1-d.offer.side
-	if secure(om.proto) {
+	var use [2]bool
+	use[a], use[b] = om.sdes[0] != sdesNone, om.sdes[1] == sdesMust
+	switch {
+	case use[b]:
 		if !secure(m.Protocol()) {
 			return fmt.Errorf("offered over %s, answered over %s", om.proto, m.Protocol())
 		}
 		if err := s.legs[b].keys.answered(m.Crypto()); err != nil {
 			return err
 		}
+	case om.sdes[1] == sdesIfWanted:
+		// RFC 8643 section 3.1: an answer without a key that can be used means plain RTP.
+		if use[b] = s.legs[b].keys.answered(m.Crypto()) == nil; !use[b] {
+			s.legs[b].keys.forget()
+		}
 	}
-	for side, proto := range map[int]string{a: om.from.proto, b: om.proto} {
-		if !secure(proto) {
+	for side := range use {
+		if !use[side] {
 			continue
 		}
-		keys, f := &s.legs[side].keys, &r.flows[side]
-		if !keys.rxKey.same(keys.Remote) {
-			keys.rx = nil // it is the worker's: stream.adopt lets the new one follow it
-		}
+		f := &r.flows[side]
 		var err error
-		if f.rx, f.tx, err = keys.contexts(); err != nil {
+		if f.rx, f.tx, err = s.legs[side].keys.contexts(); err != nil {
 			return err
 		}
 	}
@@ -194,6 +203,7 @@ func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream
 	if !om.choice.managed {
 		for side, list := range map[int][]sdp.Codec{a: om.choice.offered, b: answer} {
 			r.flows[side].passAll(list)
+			r.flows[side].heard = list
 		}
 		st.pair.voice = [2]sdp.Codec{firstVoice(answer), firstVoice(answer)}
 		r.names[0], r.names[1] = st.pair.voice[0].Name, st.pair.voice[1].Name
@@ -204,6 +214,7 @@ func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream
 		return err
 	}
 	st.pair = p
+	r.flows[a].heard, r.flows[b].heard = om.choice.offered, answer
 	from, to := &r.flows[a], &r.flows[b]
 	r.names[a], r.names[b] = p.voice[0].Name, p.voice[1].Name
 	from.mapTypes(&p, 0)
@@ -276,6 +287,9 @@ func (f *flow) mapTypes(p *pair, side int) {
 	if e := p.event[in].PT; e != noType {
 		// Behind a pipe the type is not used: tones take the place of events where the other side has none.
 		f.types[e&typeMask], f.event[e&typeMask] = f.events&typeMask, true
+		if p.relay && p.event[in].Rate != p.event[out].Rate {
+			f.eventClocks = [2]uint32{uint32(p.event[in].Rate), uint32(p.event[out].Rate)}
+		}
 	}
 	if n := p.noise[in].PT; n != noType {
 		f.types[n&typeMask], f.cn[n&typeMask] = f.noise&typeMask, true

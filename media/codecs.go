@@ -147,7 +147,7 @@ func (c *choice) settle(answer []sdp.Codec) (pair, error) {
 	p.voice = [2]sdp.Codec{a, b}
 	p.relay = sameCodec(a, b)
 	p.event[0], p.event[1] = eventOf(c.offered, a.Rate), eventOf(answer, b.Rate)
-	if p.relay && (p.event[0].PT == noType || p.event[1].PT == noType || p.event[0].Rate != p.event[1].Rate) {
+	if p.relay && (p.event[0].PT == noType || p.event[1].PT == noType) {
 		p.event = [2]sdp.Codec{none, none}
 	}
 	p.noise[0], p.noise[1] = noiseOf(c.offered), noiseOf(answer)

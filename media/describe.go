@@ -28,31 +28,42 @@ type description struct {
 	bundled  bool // the party's BUNDLE group holds it
 }
 
-// describe reads an m= line that is not rejected.
-func describe(m *sdp.Media, req *ng.Request) description {
+// describe reads an m= line that is not rejected, of a party that n faces.
+func describe(m *sdp.Media, req *ng.Request, n *network) description {
 	addr := m.Connection()
 	d := description{proto: m.Protocol(), mux: m.RTCPMux(), feedback: strings.HasSuffix(m.Protocol(), "F")}
 	d.rtp = netip.AddrPortFrom(addr, uint16(m.Port()))
 	d.rtcp = m.RTCP()
 	d.hold = addr.IsValid() && addr.IsUnspecified()
 	d.silent = d.hold || m.Direction() != sdp.SendRecv
-	d.source = req.ReceivedFrom
+	if d.source = req.ReceivedFrom; !d.source.IsValid() && n.inside() && private(addr) {
+		d.source = addr // no NAT stands between neighbours of one private network: the farm sends from where it says
+	}
 	d.mode = latchMode(req)
 	d.describeRTC(m)
 	return d
 }
 
-// latchMode reads the flags that rule learning (rtpengine's strict-source, asymmetric, media-handover, endpoint-learning).
+// inside tells if the interface is in a private network without 1:1 NAT in front of it.
+func (n *network) inside() bool { return private(n.Addr) && n.Advertised == n.Addr }
+
+func private(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast()
+}
+
+// latchMode reads the flags that rule learning (rtpengine's strict-source, asymmetric, media-handover, endpoint-learning). Its
+// port-latching is another thing, the keeping of local ports, which are always kept here.
 func latchMode(req *ng.Request) (cfg nat.LatchConfig) {
 	cfg.StrictSource = req.Has("strict-source")
 	cfg.Asymmetric = req.Has("asymmetric")
 	cfg.Handover = req.Has("media-handover")
 	switch {
-	case req.Has("endpoint-learning=off"), req.Has("no-port-latching"):
+	case req.Has("endpoint-learning-off"):
 		cfg.Mode = nat.Off
-	case req.Has("endpoint-learning=immediate"):
+	case req.Has("endpoint-learning-immediate"):
 		cfg.Mode = nat.Immediate
-	case req.Has("endpoint-learning=delayed"):
+	case req.Has("endpoint-learning-delayed"):
 		cfg.Mode = nat.Delayed
 	}
 	return cfg

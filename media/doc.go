@@ -12,7 +12,7 @@
 //  4. The header is checked (RFC 3550 A.1), so that the steps behind may index without looking.
 //  5. Source check: ICE where the party has it, else nat.Latch. An SRTP packet is authenticated before anything is learnt from it.
 //  6. SRTP is opened in place (RFC 3711, RFC 7714); DTLS-SRTP without keys yet lets nothing through.
-//  7. Counters: sequence, loss (RFC 3550 A.3), jitter (A.8), last packet.
+//  7. Counters: sequence, loss (RFC 3550 A.3), jitter (A.8), last packet. Gates (block, silence) and the tap of a recording.
 //  8. The payload type is mapped. Only where the codecs of the two legs differ it goes through a transcode.Pipe.
 //  9. SSRC, sequence number and timestamp become those of our own outgoing stream: who listens sees one source from the
 //     first packet to the last, whatever happens behind us.
@@ -37,6 +37,12 @@
 //
 // Lock order: Engine.mu, then call.mu, then portPool.mu. A hook runs with no lock held.
 //
+// # Beside the packets
+//
+//   - Recording (recording.go): taps copy opened packets into a ring per worker; one writer makes WAV and pcap files.
+//   - Taking over (snapshot.go, export.go, restore.go): a session record holds what another node needs to go on with a call.
+//   - Commands in a call (control.go, inject.go): block, silence, DTMF.
+//
 // # Drops
 //
 // A dropped packet is a counter with a reason (dropReason in drop.go), never a log line. "Why is there no audio" is a
@@ -45,5 +51,5 @@
 // RFC list: 3264 (offer/answer), 3550 (RTP, RTCP), 3551 (AVP), 3605 (a=rtcp), 3711 (SRTP), 4145 (setup), 4566 (SDP), 4568 (SDES),
 // 4585 (AVPF), 4733 (telephone-event), 4961 (symmetric RTP), 5124 (SAVPF), 5761 (rtcp-mux), 5763 and 5764 (DTLS-SRTP), 6263
 // (keep-alive), 6347 (DTLS), 7675 (consent), 7714 (GCM for SRTP), 7983 (demultiplexing), 8122 (fingerprint), 8445 and 8839 (ICE, as a
-// lite agent), 8842 (DTLS and SDP), 9143 (BUNDLE, of one m= line).
+// lite agent), 8643 (OSRTP), 8842 (DTLS and SDP), 9143 (BUNDLE, of one m= line).
 package media

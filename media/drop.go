@@ -21,13 +21,14 @@ const (
 	dropRTCP                          // malformed RTCP, or a packet type that ends here
 	dropSeal                          // SRTP could not be sealed (key life used up)
 	dropSend                          // the socket refused the packet
+	dropBlocked                       // block media, block DTMF or silence media
 	numDrops
 )
 
 // dropNames are the label values of the metrics exporter, in the order of the constants.
 var dropNames = [numDrops]string{
 	"short", "class", "stun", "dtls", "no-key", "no-route", "source", "auth", "replay", "payload-type", "payload", "hold", "rtcp",
-	"seal", "send",
+	"seal", "send", "blocked",
 }
 
 func (d dropReason) String() string {

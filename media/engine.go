@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,9 +20,16 @@ type Engine struct {
 	networks []*network
 	pools    []*portPool
 	dtls     *dtlsAgent
+	recorder *recorder // nil without a directory
 
 	// Counters.
 	callsTotal, timeouts, rejected, limited, failed atomic.Uint64
+	deleted, restored                               atomic.Uint64
+	lifetime                                        atomic.Int64     // ns, of all calls that have ended
+	rate                                            [3]atomic.Uint64 // packets, bytes and drops of the last sweep's second
+	started                                         atomic.Int64     // Unix ns of Run
+
+	before [3]uint64 // of rate; owned by the goroutine of Run
 
 	mu struct { // guards what follows
 		sync.Mutex
@@ -51,6 +59,11 @@ func New(cfg Config) (*Engine, error) {
 	if e.dtls, err = newDTLSAgent(dtlsConfig{}); err != nil {
 		return nil, err
 	}
+	if cfg.RecordingDir != "" {
+		if e.recorder, err = newRecorder(&cfg); err != nil {
+			return nil, err
+		}
+	}
 	for _, i := range cfg.Interfaces {
 		e.networks = append(e.networks, &network{Interface: i, pool: e.poolOf(i)})
 	}
@@ -59,6 +72,9 @@ func New(cfg Config) (*Engine, error) {
 		if err != nil {
 			for _, w := range e.workers {
 				w.loop.Discard()
+			}
+			if e.recorder != nil {
+				_ = e.recorder.root.Close()
 			}
 			return nil, fmt.Errorf("start worker: %w", err)
 		}
@@ -81,12 +97,22 @@ func (e *Engine) poolOf(i Interface) *portPool {
 
 // Run carries packets and ends idle calls until ctx ends; then it ends all calls, closes all ports and returns.
 func (e *Engine) Run(ctx context.Context) error {
+	e.started.Store(e.cfg.Now().UnixNano())
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	errs := make(chan error, len(e.workers))
 	for _, w := range e.workers {
 		go func() { errs <- w.run(inner) }()
 	}
+	recorded := make(chan struct{})
+	writing, stopWriting := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWriting()
+	go func() {
+		defer close(recorded)
+		if e.recorder != nil {
+			e.recorder.run(writing)
+		}
+	}()
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	var err error
@@ -96,6 +122,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-ticker.C:
 			e.sweep(e.cfg.Now())
+			e.measure()
 		case err = <-errs:
 			left--
 			if err == nil {
@@ -111,6 +138,8 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	e.dtls.close()
+	stopWriting() // the workers have ended, so every packet is in a ring
+	<-recorded
 	return err
 }
 
@@ -126,6 +155,20 @@ func (e *Engine) shutDown() {
 	for _, c := range calls {
 		e.end(c, "shutdown")
 	}
+}
+
+// measure notes how much went through since the last sweep.
+func (e *Engine) measure() {
+	var now [3]uint64
+	for _, w := range e.workers {
+		now[0] += w.packetsOut.Load()
+		now[1] += w.bytesOut.Load()
+		now[2] += w.drops.total()
+	}
+	for i := range now {
+		e.rate[i].Store(now[i] - e.before[i])
+	}
+	e.before = now
 }
 
 // sweep ends the calls whose delay is over or whose packets have stopped.
@@ -155,19 +198,24 @@ func (e *Engine) end(c *call, reason string) {
 		return
 	}
 	c.closed = true
-	info := c.info()
+	info, recordings := c.info(), c.recorded
+	e.endRecording(c)
 	for _, d := range c.dialogs {
 		d.release()
 	}
 	c.mu.Unlock()
 	c.worker.load.Add(-1)
+	if reason == "delete" {
+		e.deleted.Add(1)
+	}
+	e.lifetime.Add(int64(e.cfg.Now().Sub(c.created)))
 	e.mu.Lock()
 	if e.mu.calls[c.id] == c {
 		delete(e.mu.calls, c.id)
 	}
 	e.mu.Unlock()
 	if e.cfg.Ended != nil {
-		e.cfg.Ended(CallEnd{CallID: c.id, Reason: reason, At: e.cfg.Now(), Info: info})
+		e.cfg.Ended(CallEnd{CallID: c.id, Reason: reason, At: e.cfg.Now(), Info: info, Recordings: recordings})
 	}
 }
 
@@ -228,20 +276,58 @@ func (e *Engine) emptiest() *worker {
 
 // Handle answers one command of the NG protocol. It satisfies the server of media/ng.
 func (e *Engine) Handle(ctx context.Context, req *ng.Request) *ng.Response {
-	commands := map[string]func(context.Context, *ng.Request) (*ng.Response, error){
-		ng.CmdOffer: e.Offer, ng.CmdAnswer: e.Answer, ng.CmdDelete: e.Delete, ng.CmdQuery: e.Query, ng.CmdList: e.List,
-		ng.CmdPing: e.Ping, ng.CmdStats: e.Statistics,
-	}
-	command, ok := commands[req.Command]
-	if !ok {
-		return e.refuse(fmt.Errorf("command %q is not known here; known are offer, answer, delete, query, list, ping, statistics",
-			req.Command))
-	}
-	resp, err := command(ctx, req)
+	resp, err := e.command(ctx, req)
 	if err != nil {
 		return e.refuse(err)
 	}
 	return resp
+}
+
+func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, error) {
+	switch req.Command {
+	case ng.CmdOffer:
+		return e.Offer(ctx, req)
+	case ng.CmdAnswer:
+		return e.Answer(ctx, req)
+	case ng.CmdDelete:
+		return e.Delete(ctx, req)
+	case ng.CmdQuery:
+		return e.Query(ctx, req)
+	case ng.CmdList:
+		return e.List(ctx, req)
+	case ng.CmdPing:
+		return e.Ping(ctx, req)
+	case ng.CmdStats:
+		return e.Statistics(ctx, req)
+	case ng.CmdStartRecording:
+		return e.StartRecording(req)
+	case ng.CmdStopRecording:
+		return e.StopRecording(req)
+	case ng.CmdPauseRecording:
+		return e.PauseRecording(req)
+	case ng.CmdBlockMedia, ng.CmdUnblockMedia:
+		return e.setGate(req, gateMedia, req.Command == ng.CmdBlockMedia)
+	case ng.CmdSilenceMedia, ng.CmdUnsilenceMedia:
+		return e.setGate(req, gateSilence, req.Command == ng.CmdSilenceMedia)
+	case ng.CmdBlockDTMF, ng.CmdUnblockDTMF:
+		return e.setGate(req, gateDTMF, req.Command == ng.CmdBlockDTMF)
+	case ng.CmdPlayDTMF:
+		return e.PlayDTMF(req)
+	case ng.CmdStartForwarding, ng.CmdStopForwarding:
+		return nil, fmt.Errorf("%s: this node forwards to no other place; start recording writes pcap and WAV files", req.Command)
+	case ng.CmdPlayMedia, ng.CmdStopMedia:
+		return nil, fmt.Errorf("%s: this node plays no files; let the farm behind it play", req.Command)
+	case ng.CmdPublish, ng.CmdSubscribe, ng.CmdSubscribeAnswer, ng.CmdUnsubscribe:
+		return nil, fmt.Errorf("%s: this node has two parties per dialog and no subscriptions; conferences are the bridge's", req.Command)
+	}
+	return nil, fmt.Errorf("command %q is not known here; known are %s", req.Command, strings.Join(ng.Commands(), ", "))
+}
+
+// changed tells the hook; no lock is held.
+func (e *Engine) changed(callID string) {
+	if e.cfg.Changed != nil {
+		e.cfg.Changed(callID)
+	}
 }
 
 // refuse makes an error answer.
@@ -253,7 +339,7 @@ func (e *Engine) refuse(err error) *ng.Response {
 // Stats is a snapshot of the engine.
 func (e *Engine) Stats() Stats {
 	st := Stats{
-		CallsTotal: e.callsTotal.Load(), Timeouts: e.timeouts.Load(), Rejected: e.rejected.Load(),
+		CallsTotal: e.callsTotal.Load(), Restored: e.restored.Load(), Deleted: e.deleted.Load(), Timeouts: e.timeouts.Load(), Rejected: e.rejected.Load(),
 		LoadLimited: e.limited.Load(), ControlErrors: e.failed.Load(), Drops: make(map[string]uint64, numDrops),
 	}
 	e.mu.Lock()
@@ -276,6 +362,9 @@ func (e *Engine) Stats() Stats {
 		for r := range numDrops {
 			st.Drops[r.String()] += w.drops[r].Load()
 		}
+	}
+	if w := e.recorder; w != nil {
+		st.Recordings, st.RecordingErrors, st.RecordingLost = int(w.active.Load()), w.failed.Load(), w.lost()
 	}
 	for _, p := range e.pools {
 		st.Ports = append(st.Ports, p.stats())

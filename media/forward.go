@@ -2,6 +2,7 @@ package media
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"time"
 
@@ -17,7 +18,9 @@ import (
 const (
 	rtpHeaderMin = 12 // RFC 3550 section 5.1
 	markerBit    = 0x80
+	paddingBit   = 0x20
 	typeMask     = 0x7f
+	eventLen     = 4 // RFC 4733 section 2.3
 )
 
 // Receive takes a packet of this socket. It runs on the worker's goroutine, as all below.
@@ -95,9 +98,19 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 	}
 	l.in.packet(ssrc, seq, ts, n, pkt.Time, clock)
 	s.worker.count(n)
+	if g := l.gate.Load(); g != 0 && !l.holdBack(g, r, b, hdr, n) {
+		s.skip(l, peer, r, b[:hdr], pkt.Time)
+		return
+	}
+	if t := s.tap.Load(); t != nil {
+		t.packet(l, r, b[:n], hdr, pkt)
+	}
 	if f.pipe != nil {
 		s.transcode(l, peer, r, b[:n], hdr, pkt.Time)
 		return
+	}
+	if f.event[pt] && f.eventClocks[0] != 0 && n >= hdr+eventLen {
+		scaleEvent(b[hdr:], f.eventClocks)
 	}
 	if !r.plain {
 		o := &peer.out
@@ -111,9 +124,24 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 		binary.BigEndian.PutUint16(b[2:], seq)
 		binary.BigEndian.PutUint32(b[4:], ts)
 		binary.BigEndian.PutUint32(b[8:], peer.ssrc)
+		if peer.inject != nil && !f.event[pt] && !f.cn[pt] {
+			if stamp, marker, ok := peer.injected(b[hdr:hdr], ts, f.clock); ok {
+				n, out = hdr+eventLen, peer.injectType
+				b[0] &^= paddingBit
+				b[1] = marker
+				binary.BigEndian.PutUint32(b[4:], stamp)
+			}
+		}
 	}
 	b[1] = b[1]&markerBit | out
 	peer.sendRTP(&r.flows[peer.side], b, n)
+}
+
+// scaleEvent converts the duration of an event, which counts in the clock of its payload type (RFC 4733 section 2.3.5). What does
+// not fit saturates.
+func scaleEvent(payload []byte, clocks [2]uint32) {
+	duration := uint64(binary.BigEndian.Uint16(payload[2:])) * uint64(clocks[1]) / uint64(clocks[0])
+	binary.BigEndian.PutUint16(payload[2:], uint16(min(duration, math.MaxUint16)))
 }
 
 // accepts asks ICE or the latch about the packet's source.
@@ -180,10 +208,21 @@ func (s *stream) transcode(l, peer *leg, r *route, b []byte, hdr int, now time.T
 		if out.Marker {
 			t[1] |= markerBit
 		}
+		n := rtpHeaderMin + copy(t[rtpHeaderMin:], out.Payload)
+		if g := l.gate.Load(); g&gateSilence != 0 && !out.Event && !out.Noise {
+			if word, ok := quiet(r.names[peer.side]); ok {
+				fillBytes(t[rtpHeaderMin:n], word)
+			}
+		}
+		if peer.inject != nil && !out.Event && !out.Noise {
+			if stamp, marker, ok := peer.injected(t[rtpHeaderMin:rtpHeaderMin], ts, f.toClock); ok {
+				ts, n = stamp, rtpHeaderMin+eventLen
+				t[1] = marker | peer.injectType
+			}
+		}
 		binary.BigEndian.PutUint16(t[2:], seq)
 		binary.BigEndian.PutUint32(t[4:], ts)
 		binary.BigEndian.PutUint32(t[8:], peer.ssrc)
-		n := rtpHeaderMin + copy(t[rtpHeaderMin:], out.Payload)
 		o.packets++
 		o.octets += uint32(len(out.Payload))
 		peer.sendRTP(&r.flows[peer.side], t, n)
@@ -193,7 +232,7 @@ func (s *stream) transcode(l, peer *leg, r *route, b []byte, hdr int, now time.T
 // unpadded is the payload of a checked packet without its padding (RFC 3550 section 5.1).
 func unpadded(b []byte, hdr int) []byte {
 	payload := b[hdr:]
-	if b[0]&0x20 != 0 && len(payload) > 0 {
+	if b[0]&paddingBit != 0 && len(payload) > 0 {
 		if pad := int(payload[len(payload)-1]); pad > 0 && pad <= len(payload) {
 			return payload[:len(payload)-pad]
 		}

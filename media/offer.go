@@ -30,6 +30,7 @@ type offeredMedia struct {
 	proto    string // towards the answerer
 	muxAsked bool   // a=rtcp-mux went to the answerer
 	muxGiven muxAnswer
+	sdes     [2]sdesUse    // with the offerer, with the answerer
 	lines    []sdp.Crypto  // to the answerer
 	ptime    time.Duration // that the offerer asks for
 
@@ -38,6 +39,15 @@ type offeredMedia struct {
 	setup        string  // DTLS role that the answerer is offered
 	preferActive bool    // where the offerer leaves the DTLS role to us
 }
+
+// sdesUse says if SRTP with SDES is spoken with a party.
+type sdesUse uint8
+
+const (
+	sdesNone     sdesUse = iota
+	sdesMust             // the profile is SAVP or SAVPF
+	sdesIfWanted         // opportunistic: a=crypto under AVP, which the other side may ignore (RFC 8643)
+)
 
 // muxAnswer is how the offerer's a=rtcp-mux is answered.
 type muxAnswer uint8
@@ -51,16 +61,18 @@ const (
 // Offer takes the SDP of an offer and returns the one for the other party. A known Call-ID and from-tag keep their ports,
 // SSRCs and keys, whatever address the offer names.
 func (e *Engine) Offer(_ context.Context, req *ng.Request) (*ng.Response, error) {
-	body, err := e.offer(req)
+	body, warning, err := e.offer(req)
 	switch {
 	case errors.Is(err, errLoad):
 		e.limited.Add(1)
-		return &ng.Response{Result: ng.ResultLoadLimit, ErrorReason: fmt.Sprintf("limit of %d calls reached", e.cfg.MaxSessions)}, nil
+		reason := fmt.Sprintf("limit of %d calls reached", e.cfg.MaxSessions)
+		return &ng.Response{Result: ng.ResultLoadLimit, ErrorReason: reason, Message: reason}, nil
 	case err != nil:
 		e.rejected.Add(1)
 		return e.refuse(err), nil
 	}
-	return &ng.Response{Result: ng.ResultOK, SDP: body}, nil
+	e.changed(req.CallID)
+	return &ng.Response{Result: ng.ResultOK, SDP: body, Warning: warning}, nil
 }
 
 // readBody checks what offer and answer have in common.
@@ -78,21 +90,20 @@ func readBody(req *ng.Request) (*sdp.Session, error) {
 	return body, nil
 }
 
-func (e *Engine) offer(req *ng.Request) ([]byte, error) {
+func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) {
 	body, err := readBody(req)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c, err := e.lock(req.CallID, true)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	d, side := c.find(req.FromTag, req.ToTag)
 	fresh := d == nil
 	if fresh {
 		d, err = c.open(req.FromTag, req.ToTag, e.networksOf(req, body), e.cfg.Now())
 	}
-	var out []byte
 	if err == nil {
 		out, err = d.takeOffer(side, body, req)
 	}
@@ -105,20 +116,24 @@ func (e *Engine) offer(req *ng.Request) ([]byte, error) {
 		if empty {
 			e.discard(c)
 		}
-		return nil, err
+		return nil, "", err
 	}
 	c.lastSignal, c.deleteAt = e.cfg.Now(), time.Time{}
 	d.parties[side].note(req.FromTag)
 	d.parties[1-side].note(req.ToTag)
+	if req.Label != "" {
+		d.parties[side].label = req.Label
+	}
+	warning = e.recordAsAsked(c, req)
 	c.mu.Unlock()
-	return out, nil
+	return out, warning, nil
 }
 
 // takeOffer checks the offer, makes ports for it and rewrites it.
 func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte, error) {
 	o := &offer{side: side, media: make([]offeredMedia, len(body.Media))}
 	for i, m := range body.Media {
-		if err := o.media[i].read(m, req); err != nil {
+		if err := o.media[i].read(m, req, d.parties[side].network); err != nil {
 			return nil, fmt.Errorf("m= line %d (%s): %w", i+1, m.Kind(), err)
 		}
 	}
@@ -160,12 +175,12 @@ func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte
 }
 
 // read takes what an m= line offers.
-func (om *offeredMedia) read(m *sdp.Media, req *ng.Request) error {
+func (om *offeredMedia) read(m *sdp.Media, req *ng.Request, n *network) error {
 	om.kind, om.rejected, om.rtp = m.Kind(), m.Rejected(), m.IsRTP()
 	if om.rejected {
 		return nil
 	}
-	om.from, om.ptime = describe(m, req), m.PTime()
+	om.from, om.ptime = describe(m, req, n), m.PTime()
 	if req.PTimeReverse > 0 {
 		om.ptime = req.PTimeReverse
 	}
@@ -193,11 +208,8 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request) error {
 	if err := om.readRTC(req); err != nil {
 		return err
 	}
-	if secure(om.from.proto) {
-		// Tried on a spare party, before ports are opened for what cannot work.
-		if err := new(sdesParty).offered(m.Crypto(), sdesPolicy{suites: sdesSuites()}); err != nil {
-			return err
-		}
+	if err := om.readSDES(m, req); err != nil {
+		return err
 	}
 	rules := req.Codec
 	if om.kind != "audio" {
@@ -208,24 +220,50 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request) error {
 	return err
 }
 
+// readSDES decides with whom SRTP is spoken, before ports are opened for what cannot work.
+func (om *offeredMedia) readSDES(m *sdp.Media, req *ng.Request) error {
+	err := new(sdesParty).offered(m.Crypto(), newSDESPolicy(req.SDES).accepting())
+	switch {
+	case secure(om.from.proto) && err != nil:
+		return err
+	case secure(om.from.proto):
+		om.sdes[0] = sdesMust
+	case err == nil && osrtp(req, "accept") && !dtls(om.from.proto):
+		om.sdes[0] = sdesIfWanted
+	}
+	switch {
+	case secure(om.proto):
+		om.sdes[1] = sdesMust
+	case osrtp(req, "offer") && !dtls(om.proto):
+		om.sdes[1] = sdesIfWanted
+	}
+	return nil
+}
+
+// osrtp looks for rtpengine's word, which may name RFC 8643 behind it.
+func osrtp(req *ng.Request, word string) bool {
+	return slices.Contains(req.OSRTP, word) || slices.Contains(req.OSRTP, word+"-rfc")
+}
+
 // offerKeys chooses the offerer's key and makes the lines for the answerer.
 func (d *dialog) offerKeys(om *offeredMedia, s *stream, side int, m *sdp.Media, req *ng.Request) error {
 	if om.rejected || !om.rtp {
 		return nil
 	}
-	if near := &s.legs[side].keys; secure(om.from.proto) {
-		if err := near.offered(m.Crypto(), sdesPolicy{suites: sdesSuites()}); err != nil {
+	policy := newSDESPolicy(req.SDES)
+	if near := &s.legs[side].keys; om.sdes[0] != sdesNone {
+		if err := near.offered(m.Crypto(), policy.accepting()); err != nil {
 			return err
 		}
 	} else {
 		near.forget()
 	}
 	far := &s.legs[1-side].keys
-	if !secure(om.proto) {
+	if om.sdes[1] == sdesNone {
 		far.forget()
 		return nil
 	}
-	if om.lines = far.offer(newSDESPolicy(req.SDES)); len(om.lines) == 0 {
+	if om.lines = far.offer(policy); len(om.lines) == 0 && om.sdes[1] == sdesMust {
 		words := strings.Join(req.SDES, ", ")
 		return fmt.Errorf("transport %s needs SDES, and the SDES flags (%s) leave no suite", om.proto, words)
 	}

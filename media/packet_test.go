@@ -6,12 +6,14 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"rtcedge/media/ng"
 	"rtcedge/media/udp"
 	"rtcedge/transcode"
+	"rtcedge/transcode/g711"
 )
 
 // TestB21SDESToRTP: pion's SRTP on one side, plain RTP on the other, in each suite; garbage is counted and changes nothing.
@@ -206,6 +208,7 @@ type lane struct {
 	size int
 	seq  uint16
 	ts   uint32
+	step uint32
 	pt   byte
 	now  time.Time
 	seal *srtpContext
@@ -219,7 +222,7 @@ func newLane(t testing.TB, proto, codec string, payload int) *lane {
 	}
 	a, b := newPeer(t, 1), newPeer(t, 2)
 	var lines []string
-	l := &lane{buf: make([]byte, 2048+udp.Tailroom), size: rtpHeaderMin + payload, pt: codec[0] - '0', now: time.Now(), from: a.addr()}
+	l := &lane{buf: make([]byte, 2048+udp.Tailroom), size: rtpHeaderMin + payload, step: 160, pt: codec[0] - '0', now: time.Now(), from: a.addr()}
 	if secure(proto) {
 		k := newSDESKey(srtpCM128Tag80, 1)
 		if l.seal, err = k.context(); err != nil {
@@ -227,10 +230,22 @@ func newLane(t testing.TB, proto, codec string, payload int) *lane {
 		}
 		lines = append(lines, "crypto:"+k.line().String())
 	}
+	side := 0
+	switch codec {
+	case "opus", "to-opus":
+		l.pt = 111
+		lines = append(lines, "rtpmap:111 opus/48000/2")
+		if l.step = 960; codec == "to-opus" {
+			side, l.pt, l.step, l.from = 1, 0, 160, b.addr()
+		} else {
+			l.size = rtpHeaderMin + copy(l.buf[rtpHeaderMin:], opusFrame(t))
+		}
+		codec = "111"
+	}
 	r := &rig{Engine: e, t: t}
 	r.must(toFarm("c", "a", a.body(proto, codec, lines...)))
 	r.must(answered("c", "a", "b", b.body("RTP/AVP", "0")))
-	l.leg = &e.mu.calls["c"].dialogs[0].streams[0].legs[0]
+	l.leg = &e.mu.calls["c"].dialogs[0].streams[0].legs[side]
 	t.Cleanup(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -241,10 +256,27 @@ func newLane(t testing.TB, proto, codec string, payload int) *lane {
 	return l
 }
 
+// opusFrame is 20 ms of a tone.
+func opusFrame(t testing.TB) (frame []byte) {
+	t.Helper()
+	ulaw := transcode.Format{Codec: transcode.PCMU, Rate: 8000, Channels: 1}
+	p, err := transcode.NewPipe(transcode.PipeConfig{From: ulaw, To: transcode.Format{Codec: transcode.Opus, Rate: 48000, Channels: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		p.Push(transcode.Packet{Seq: uint16(i), Timestamp: uint32(160 * i), Payload: tone(i, 440, g711.EncodeULaw)})
+		for out, ok := p.Next(); ok; out, ok = p.Next() {
+			frame = append(frame[:0], out.Payload...)
+		}
+	}
+	return frame
+}
+
 // one packet goes the whole way but for the kernel's receive.
 func (l *lane) one(pkt *udp.Packet) {
 	l.seq++
-	l.ts += 160
+	l.ts += l.step
 	l.now = l.now.Add(20 * time.Millisecond)
 	b := l.buf
 	b[0], b[1], b[2], b[3] = 0x80, l.pt, byte(l.seq>>8), byte(l.seq)
@@ -263,25 +295,34 @@ var lanes = []struct {
 	payload            int
 }{
 	{"relay", "RTP/AVP", "0", 160}, {"srtp", "RTP/SAVP", "0", 160}, {"pcma", "RTP/AVP", "8", 160}, {"g722", "RTP/AVP", "9", 160},
+	{"opus", "RTP/AVP", "opus", 0}, {"to-opus", "RTP/AVP", "to-opus", 160}, {"srtp-opus", "RTP/SAVP", "opus", 0},
 }
 
-// TestB20RelayZeroAllocs covers receive to sendto, plain, SRTP and transcoded (rule 30 of style.md).
+func opusLane(t testing.TB, codec string) {
+	if strings.Contains(codec, "opus") && !transcode.CanEncode(transcode.Opus) {
+		t.Skip("this build cannot encode Opus")
+	}
+}
+
+// TestB20RelayZeroAllocs (B30 for Opus) covers receive to sendto, plain, SRTP and transcoded (rule 30 of style.md).
 func TestB20RelayZeroAllocs(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
 	for _, tt := range lanes {
 		t.Run(tt.name, func(t *testing.T) {
+			opusLane(t, tt.codec)
 			l := newLane(t, tt.proto, tt.codec, tt.payload)
 			pkt := new(udp.Packet)
 			for range 10 {
 				l.one(pkt)
 			}
-			before := l.leg.stream.legs[1].sent.packets.Load()
+			peer := &l.leg.stream.legs[1-l.leg.side]
+			before := peer.sent.packets.Load()
 			if n := testing.AllocsPerRun(500, func() { l.one(pkt) }); n != 0 {
 				t.Errorf("%v allocations per packet", n)
 			}
-			if sent := l.leg.stream.legs[1].sent.packets.Load() - before; sent < 500 {
+			if sent := peer.sent.packets.Load() - before; sent < 500 {
 				t.Errorf("%d packets left, want 500", sent)
 			}
 		})
@@ -292,6 +333,7 @@ func TestB20RelayZeroAllocs(t *testing.T) {
 func BenchmarkForward(b *testing.B) {
 	for _, tt := range lanes {
 		b.Run(tt.name, func(b *testing.B) {
+			opusLane(b, tt.codec)
 			l := newLane(b, tt.proto, tt.codec, tt.payload)
 			pkt := new(udp.Packet)
 			b.ReportAllocs()
@@ -321,7 +363,7 @@ func FuzzIngress(f *testing.F) {
 		f.Add(seed)
 	}
 	var all []*lane
-	for _, tt := range lanes {
+	for _, tt := range lanes[:4] {
 		all = append(all, newLane(f, tt.proto, tt.codec, tt.payload))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -396,10 +438,10 @@ func TestReceptionFollowsRFC3550(t *testing.T) {
 	if lost := r.lost.Load(); lost != 4 {
 		t.Errorf("%d lost after the change", lost)
 	}
-	if m := mos(1000, 0, 0, 0); m < 4.3 || m > 4.5 {
+	if m := mos("PCMU", 1000, 0, 0, 0); m < 4.3 || m > 4.5 {
 		t.Errorf("MOS %v of a perfect stream", m)
 	}
-	if m := mos(900, 100, 50*time.Millisecond, 0); m > 3.4 {
+	if m := mos("PCMU", 900, 100, 50*time.Millisecond, 0); m > 3.4 {
 		t.Errorf("MOS %v at 10 %% loss", m)
 	}
 }
@@ -418,5 +460,37 @@ func TestSocketsHaveRoom(t *testing.T) {
 	}
 	if _, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a.to)); err == nil {
 		t.Error("the media port is not ours")
+	}
+}
+
+// TestB25OpinionPerCodec: the better codec has the better opinion, and loss costs each what G.113 says.
+func TestB25OpinionPerCodec(t *testing.T) {
+	score := func(name string, lost int64) float64 { return mos(name, 1000-lost, lost, 0, 40*time.Millisecond) }
+	order := []string{"opus", "G722", "PCMU", "G729", "G723", "GSM"}
+	for i := 1; i < len(order); i++ {
+		if a, b := score(order[i-1], 0), score(order[i], 0); order[i-1] != "opus" && order[i-1] != "G722" && a <= b {
+			t.Errorf("%s %.2f, %s %.2f", order[i-1], a, order[i], b)
+		}
+	}
+	for _, name := range order {
+		clean, poor := score(name, 0), score(name, 50)
+		if clean < 3.4 || clean > 4.5 || poor >= clean-0.2 || poor < 1 {
+			t.Errorf("%s: %.2f, at 5 %% loss %.2f", name, clean, poor)
+		}
+	}
+	if a, b := score("opus", 50), score("PCMU", 50); a <= b {
+		t.Errorf("at 5 %% loss Opus %.2f, PCMU %.2f", a, b)
+	}
+	if mos("PCMU", 9, 0, 0, 0) != 0 {
+		t.Error("an opinion of nine packets")
+	}
+}
+
+// TestB31OpusDefaults: what an engine makes of PCMU without any knob has the quality of the old stack, and a bounded rate.
+func TestB31OpusDefaults(t *testing.T) {
+	opusLane(t, "opus")
+	frame := opusFrame(t)
+	if rate := len(frame) * 8 * 50; rate < 16000 || rate > 64000 {
+		t.Errorf("%d bit/s", rate)
 	}
 }

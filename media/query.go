@@ -39,6 +39,7 @@ func (e *Engine) Delete(_ context.Context, req *ng.Request) (*ng.Response, error
 		if len(c.dialogs) > 1 {
 			c.forget(d)
 			c.mu.Unlock()
+			e.changed(req.CallID)
 			return &ng.Response{Result: ng.ResultOK, Call: &info}, nil
 		}
 	}
@@ -46,6 +47,8 @@ func (e *Engine) Delete(_ context.Context, req *ng.Request) (*ng.Response, error
 	c.mu.Unlock()
 	if delay == 0 {
 		e.end(c, "delete")
+	} else {
+		e.changed(req.CallID)
 	}
 	return &ng.Response{Result: ng.ResultOK, Call: &info}, nil
 }
@@ -98,40 +101,13 @@ func (e *Engine) Ping(context.Context, *ng.Request) (*ng.Response, error) {
 	return &ng.Response{Result: ng.ResultPong}, nil
 }
 
-// Statistics tells of the node, with rtpengine's names where it has one.
-func (e *Engine) Statistics(context.Context, *ng.Request) (*ng.Response, error) {
-	st := e.Stats()
-	drops := make(map[string]any, len(st.Drops))
-	errs := uint64(0)
-	for name, n := range st.Drops {
-		drops[name] = int64(n)
-		errs += n
-	}
-	ports := make(map[string]any, len(st.Ports))
-	for _, p := range st.Ports {
-		ports[p.Interface] = map[string]any{"used": int64(p.Used), "free": int64(p.Free), "busy": int64(p.Busy)}
-	}
-	return &ng.Response{Result: ng.ResultOK, Statistics: map[string]any{
-		"currentstatistics": map[string]any{
-			"sessionstotal": int64(st.Calls), "mediastreams": int64(st.Streams), "transcodedmedia": int64(st.Transcoded),
-		},
-		"totalstatistics": map[string]any{
-			"managedsessions": int64(st.CallsTotal), "timeoutsessions": int64(st.Timeouts), "rejectedsessions": int64(st.Rejected),
-			"loadlimitedsessions": int64(st.LoadLimited), "relayedpackets": int64(st.PacketsOut), "relayedbytes": int64(st.BytesOut),
-			"relayedpacketerrors": int64(errs),
-		},
-		"drops": drops,
-		"ports": ports,
-	}}, nil
-}
-
 // info describes the call; c.mu is held.
 func (c *call) info() ng.CallInfo {
 	info := ng.CallInfo{Created: c.created, LastSignal: c.lastSignal}
 	for _, d := range c.dialogs {
 		for side := range d.parties {
 			p := &d.parties[side]
-			tag := ng.TagInfo{Tag: p.tag(), InDialogueWith: d.parties[1-side].tag(), Created: p.created}
+			tag := ng.TagInfo{Tag: p.tag(), InDialogueWith: d.parties[1-side].tag(), Label: p.label, Created: p.created}
 			for i, s := range d.streams {
 				if s == nil {
 					continue
@@ -158,7 +134,7 @@ func (c *call) info() ng.CallInfo {
 // info describes one m= line of one party.
 func (s *stream) info(side int, o *offer, index int) ng.MediaInfo {
 	l := &s.legs[side]
-	m := ng.MediaInfo{Index: index + 1, Protocol: l.far.proto}
+	m := ng.MediaInfo{Index: index + 1, Protocol: l.far.proto, Interface: l.network.Name}
 	if o != nil && index < len(o.media) {
 		m.Type = o.media[index].kind
 	}
@@ -185,7 +161,7 @@ func (s *stream) info(side int, o *offer, index int) ng.MediaInfo {
 	jitter, trip := time.Duration(l.in.jitter.Load()), time.Duration(l.trip.Load())
 	rtp.Stats = ng.StreamStats{
 		Packets: packets, Bytes: int64(l.in.bytes.Load()), Errors: int64(l.drops.total()), Lost: lost, Jitter: jitter,
-		RoundTrip: trip, MOS: mos(packets, lost, jitter, trip),
+		RoundTrip: trip, MOS: mos(m.Codec, packets, lost, jitter, trip),
 	}
 	rtcp := ng.StreamInfo{
 		RTCP: true, LocalPort: int(l.rtcp.conn.LocalAddr().Port()), Advertised: l.far.rtcp, Endpoint: l.far.rtcp, Crypto: suite,

@@ -2,6 +2,7 @@ package media
 
 import (
 	"math"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -124,10 +125,36 @@ func (r *reception) fraction() uint8 {
 	return uint8(min(uint64(lost)<<8/uint64(de), 255))
 }
 
-// mos estimates the opinion of a listener by the E-model (ITU-T G.107 with the defaults of G.113 for G.711 with
-// concealment): loss in percent of what was expected, one-way delay taken as half the round trip plus twice the jitter
-// plus 20 ms of framing. 0 is unknown.
-func mos(packets, lost int64, jitter, trip time.Duration) float64 {
+// impairment is what a codec takes from the rating of the E-model, and how well it stands loss.
+type impairment struct {
+	ie, bpl float64
+	wide    bool // on the scale of ITU-T G.107.1, whose best is 129
+}
+
+// impairmentOf finds the values of a codec by its encoding name: ITU-T G.113 appendix I, for the wideband Ie of G.722 appendix IV.
+// Unknown codecs count as G.711 with concealment. Opus has no entry: chosen by us are the Ie of G.722.2 at 23.85 kbit/s and a
+// robustness above that of G.711, as in-band FEC repairs single losses; for G.722 one that concealment by repetition gives.
+func impairmentOf(name string) impairment {
+	switch strings.ToUpper(name) {
+	case "OPUS":
+		return impairment{ie: 8, bpl: 32, wide: true}
+	case "G722":
+		return impairment{ie: 13, bpl: 13, wide: true}
+	case "G729":
+		return impairment{ie: 11, bpl: 19}
+	case "GSM":
+		return impairment{ie: 20, bpl: 10}
+	case "G723":
+		return impairment{ie: 15, bpl: 16.1}
+	case "AMR":
+		return impairment{ie: 5, bpl: 10}
+	}
+	return impairment{ie: 0, bpl: 25.1}
+}
+
+// mos estimates the opinion of a listener by the E-model (ITU-T G.107): loss in percent of what was expected, one-way delay
+// taken as half the round trip plus twice the jitter plus 20 ms of framing. 0 is unknown.
+func mos(codec string, packets, lost int64, jitter, trip time.Duration) float64 {
 	if packets < 10 {
 		return 0
 	}
@@ -137,8 +164,15 @@ func mos(packets, lost int64, jitter, trip time.Duration) float64 {
 	if delay > 177.3 {
 		id += 0.11 * (delay - 177.3)
 	}
-	const bpl = 25.1 // robustness of G.711 with concealment (G.113 table I.4)
-	rating := 93.2 - id - 95*loss/(loss+bpl)
+	c := impairmentOf(codec)
+	best, worst := 93.2, 95.0
+	if c.wide {
+		best, worst = 129, 129
+	}
+	rating := best - id - c.ie - (worst-c.ie)*loss/(loss+c.bpl)
+	if c.wide {
+		rating /= 1.29 // G.107.1 clause 7.7: to the scale that the next formula has
+	}
 	switch {
 	case rating <= 0:
 		return 1

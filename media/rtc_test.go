@@ -32,8 +32,8 @@ func (r *rig) fromBrowser(callID string, web *rtcPeer, farm *peer) (toFarmBody [
 	return toFarmBody, web.takeRTC(r.must(answered(callID, "web", "farm", farm.body("RTP/AVP", "0"))))
 }
 
-// opusFrame is 20 ms of silence (RFC 6716 section 3.1: configuration 31, CELT).
-var opusFrame = []byte{0xf8, 0xff, 0xfe}
+// opusSilence is 20 ms of silence (RFC 6716 section 3.1: configuration 31, CELT).
+var opusSilence = []byte{0xf8, 0xff, 0xfe}
 
 // TestB34BrowserCallsFarm is a whole WebRTC call: ICE removed towards the farm, a check finds the way, the browser is DTLS client, Opus
 // becomes PCMU and back.
@@ -62,7 +62,7 @@ func TestB34BrowserCallsFarm(t *testing.T) {
 		farm.send(farm.packet(0, make([]byte, 160)))
 		web.silence()
 		web.secure(true)
-		if got := web.talk(111, opusFrame, farm); got.PayloadType != 0 || len(got.Payload) != 160 {
+		if got := web.talk(111, opusSilence, farm); got.PayloadType != 0 || len(got.Payload) != 160 {
 			t.Errorf("the farm hears %v", got)
 		}
 		if got := web.hears(0, make([]byte, 160), farm); got.PayloadType != 111 {
@@ -71,6 +71,9 @@ func TestB34BrowserCallsFarm(t *testing.T) {
 		info := r.query("c").Tags[0].Medias[0].Streams[0]
 		if info.Crypto != "AEAD_AES_128_GCM" || info.Endpoint != web.addr() || !info.Latched {
 			t.Errorf("query: %+v", info)
+		}
+		if _, err := r.Export("c"); err == nil || !strings.Contains(err.Error(), "DTLS-SRTP") {
+			t.Errorf("a record without the keys: %v", err)
 		}
 		r.barrier()
 		if d := r.Stats().Drops; d["no-key"] != 1 || d["hold"] != 1 {
@@ -118,7 +121,7 @@ func TestB34Restart(t *testing.T) {
 	ufrag, pwd, _ := m.ICE()
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 
 	// The browser moves to another network: another socket with the same keys.
 	old := web.conn
@@ -157,11 +160,11 @@ func TestB34Consent(t *testing.T) {
 	r.fromBrowser("c", web, farm)
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 	ticks := func() { time.Sleep(3 * tickEvery) } // of the worker, which run on the wall clock
 
 	r.clock.advance(20 * time.Second)
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 	ticks()
 	r.clock.advance(20 * time.Second)
 	ticks()
@@ -186,7 +189,7 @@ func TestF26STUNFlood(t *testing.T) {
 	r.fromBrowser("c", web, farm)
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 
 	stranger.to, stranger.far = web.to, web.far
 	ufrag, _, _ := web.far.Media[0].ICE()
@@ -228,7 +231,7 @@ func TestB34LitePeer(t *testing.T) {
 		t.Errorf("answered with\n%s", web.far.Bytes())
 	}
 	web.secure(true)
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 	web.hears(0, make([]byte, 160), farm)
 }
 
@@ -361,7 +364,7 @@ func TestB18DTLSReinvite(t *testing.T) {
 	_, first := r.fromBrowser("c", web, farm)
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 	ssrc := web.hears(0, make([]byte, 160), farm).SSRC
 
 	_, again := r.fromBrowser("c", web, farm)
@@ -384,7 +387,7 @@ func TestB18DTLSReinvite(t *testing.T) {
 	if got := web.hears(0, make([]byte, 160), next); got.SSRC != ssrc {
 		t.Errorf("SSRC %x became %x", ssrc, got.SSRC)
 	}
-	web.talk(111, opusFrame, next)
+	web.talk(111, opusSilence, next)
 	if n := r.dtls.started.Load(); n != 1 {
 		t.Errorf("%d handshakes, want 1", n)
 	}
@@ -397,20 +400,20 @@ func TestB18DTLSNewCertificate(t *testing.T) {
 	r.fromBrowser("c", web, farm)
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 	seal, open := web.seal, web.open
 
 	web.cert = newRTCPeer(t, 1).cert
 	r.fromBrowser("c", web, farm)
 	web.seal, web.open = seal, open
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 	web.hears(0, make([]byte, 160), farm)
 	web.secure(true)
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 	web.hears(0, make([]byte, 160), farm)
 	// What the former key sealed is nothing any more.
 	web.seal = seal
-	web.send(web.packet(111, opusFrame))
+	web.send(web.packet(111, opusSilence))
 	farm.silence()
 }
 
@@ -437,7 +440,7 @@ func TestB35HandshakeOnlyByICE(t *testing.T) {
 	}
 	conn.mute()
 	c.Close()
-	web.talk(111, opusFrame, farm)
+	web.talk(111, opusSilence, farm)
 	web.hears(0, make([]byte, 160), farm)
 	if n := r.dtls.started.Load(); n != 1 {
 		t.Errorf("%d handshakes, want 1", n)

@@ -25,6 +25,14 @@ func sdesSuites() []srtpSuite {
 	return []srtpSuite{srtpCM128Tag80, srtpGCM128, srtpGCM256, srtpCM256Tag80, srtpCM256Tag32, srtpCM128Tag32}
 }
 
+// accepting is the policy for a received offer: "off" forbids only our own offers, as in rtpengine.
+func (p sdesPolicy) accepting() sdesPolicy {
+	if len(p.suites) == 0 {
+		return sdesPolicy{suites: sdesSuites()}
+	}
+	return p
+}
+
 // newSDESPolicy reads the words of NG's SDES list: off, no-SUITE, only-SUITE, order:SUITE;SUITE. Others concern the form of our
 // lines (pad, lifetime) and have no effect here.
 func newSDESPolicy(words []string) sdesPolicy {
@@ -215,16 +223,13 @@ func (s *sdesParty) answer() sdp.Crypto { return s.Local.line() }
 // index must not be used twice under one key.
 func (s *sdesParty) forget() { *s = sdesParty{} }
 
-// contexts returns what opens the party's packets and what seals packets to it. A context stays as long as its key does; a new
-// receiver knows the one before it.
+// contexts returns what opens the party's packets and what seals packets to it. A context stays as long as its key does. A new
+// receiver gets to know the one before it on the worker's goroutine (stream.adopt), which both belong to.
 func (s *sdesParty) contexts() (rx, tx *srtpContext, err error) {
 	if s.rx == nil || !s.rxKey.same(s.Remote) {
 		rx, err := s.Remote.context()
 		if err != nil {
 			return nil, nil, err
-		}
-		if s.rx != nil {
-			rx.follow(s.rx)
 		}
 		s.rx, s.rxKey = rx, s.Remote
 	}

@@ -23,6 +23,8 @@ type call struct {
 	deleteAt   time.Time // zero: not deleted
 	lastSignal time.Time
 	dialogs    []*dialog
+	recording  *recording // running or paused
+	recorded   []string   // names of the recordings of this call
 }
 
 // dialog is two parties and the streams between them. A call forked by a proxy behind us stays one dialog: the branch that
@@ -37,6 +39,7 @@ type dialog struct {
 // party is one side of a dialog.
 type party struct {
 	tags    []string // newest last
+	label   string   // that the controller gave it
 	network *network
 	created time.Time
 }

@@ -10,6 +10,8 @@ import (
 type Stats struct {
 	Calls         int    // now
 	CallsTotal    uint64 // since start
+	Restored      uint64 // of these, taken over from a session record
+	Deleted       uint64 // calls that ended by a delete command
 	Timeouts      uint64 // calls that ended for want of packets
 	Rejected      uint64 // offers and answers refused with an error-reason
 	LoadLimited   uint64 // offers refused because of MaxSessions
@@ -22,6 +24,10 @@ type Stats struct {
 	Drops         map[string]uint64 // by reason: short, class, stun, dtls, no-route, source, auth, replay, ...
 	Ports         []PortStats       // per local address
 	ControlErrors uint64            // answers with Result "error", any command
+
+	Recordings      int    // now
+	RecordingErrors uint64 // recordings given up because a file could not be written
+	RecordingLost   uint64 // packets missing in recordings because the writer was too slow
 }
 
 // PortStats is the state of one local address's port range.
@@ -37,4 +43,7 @@ type CallEnd struct {
 	Reason string // delete, timeout, shutdown
 	At     time.Time
 	Info   ng.CallInfo
+	// Recordings are the names of what was recorded, relative to Config.RecordingDir: NAME.pcap, NAME-caller.wav, NAME-callee.wav,
+	// NAME-mixed.wav; NAME-2-caller.wav and so on for a second stream.
+	Recordings []string
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rtcedge/media/sdp"
 	"rtcedge/media/udp"
 	"rtcedge/nat"
 	"rtcedge/transcode"
@@ -19,6 +20,7 @@ type stream struct {
 
 	// Published by control, loaded by the worker once per packet; nil before the first answer.
 	route atomic.Pointer[route]
+	tap   atomic.Pointer[tap] // set while the call is recorded
 
 	// Owned by the worker.
 	cur   *route // that the packet state below was made for
@@ -49,13 +51,17 @@ type leg struct {
 	dtls       dtlsParty
 
 	// Owned by the worker.
-	latch     nat.Latch      // source of RTP, and of RTCP on the same port
-	latchRTCP nat.Latch      // source of RTCP on its own port
-	to        netip.AddrPort // latch.Destination
-	toRTCP    netip.AddrPort // latchRTCP.Destination
-	out       outgoing
-	flow      *flow  // of the stream's current route
-	refreshed uint64 // packets at the last tick
+	latch      nat.Latch      // source of RTP, and of RTCP on the same port
+	latchRTCP  nat.Latch      // source of RTCP on its own port
+	to         netip.AddrPort // latch.Destination
+	toRTCP     netip.AddrPort // latchRTCP.Destination
+	out        outgoing
+	inject     *injection // DTMF on its way to the party
+	injectType uint8
+	flow       *flow  // of the stream's current route
+	refreshed  uint64 // packets at the last tick
+
+	gate atomic.Uint32 // set by control: what of the party's packets is held back
 
 	// Counters and gauges: written by the worker, read by anybody.
 	in      reception
@@ -105,6 +111,10 @@ type flow struct {
 	noise  uint8
 	event  [128]bool // telephone-event types as they come, before the pipe
 	cn     [128]bool // comfort noise types as they come
+	// eventClocks are the clocks of events as they come and leave, where no pipe stands and they differ: baresip has Opus with
+	// telephone-event/8000 only. Zero is no conversion.
+	eventClocks [2]uint32
+	heard       []sdp.Codec // what the party may send, for a recording
 
 	toClock uint32 // Hz of the timestamps behind the pipe
 }
@@ -180,7 +190,7 @@ func (s *stream) adopt(r *route) {
 		if was != nil && f.rx != was.rx && f.rx != nil && was.rx != nil {
 			f.rx.follow(was.rx)
 		}
-		if was == nil || was.source.Mode != f.source.Mode {
+		if was == nil || latchFlags(was.source) != latchFlags(f.source) {
 			l.latch, l.latchRTCP = nat.NewLatch(f.source, r.at), nat.NewLatch(f.sourceRTCP, r.at)
 		} else {
 			l.latch.Update(f.source.Expected, f.source.Signalling, r.at)
@@ -190,6 +200,12 @@ func (s *stream) adopt(r *route) {
 		l.learnt()
 	}
 	s.cur = r
+}
+
+// latchFlags is what nat.Latch.Update cannot change.
+func latchFlags(c nat.LatchConfig) nat.LatchConfig {
+	c.Expected, c.Signalling = netip.AddrPort{}, netip.Addr{}
+	return c
 }
 
 // learnt takes over what the latches decided.

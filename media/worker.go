@@ -22,6 +22,7 @@ type worker struct {
 	loop   *udp.Loop
 	socket udp.Options
 	now    func() time.Time
+	ring   *recordRing // to the recorder; nil without one
 
 	// Counters: written by the worker, read by anybody.
 	packets, bytes       atomic.Uint64
@@ -44,6 +45,10 @@ func newWorker(e *Engine) (*worker, error) {
 		return nil, err
 	}
 	w.loop = loop
+	if e.recorder != nil {
+		w.ring = newRecordRing()
+		e.recorder.rings = append(e.recorder.rings, w.ring)
+	}
 	return w, nil
 }
 

@@ -23,6 +23,8 @@ const (
 	hashDispatch = 'D'
 	hashProbe    = 'O'
 	hashAuth     = 'A'
+	hashSource   = 'S'
+	hashRelay    = 'N'
 )
 
 // Bits of viaState.flags.
@@ -34,20 +36,23 @@ const (
 	viaProbe                // an OPTIONS of ours
 	viaFlow                 // the response leaves through a connection
 	viaSix                  // its address is IPv6
+	viaNode                 // the connection is that of another edge node
+	viaLarge                // sent over TCP for its size only
 )
 
 // viaState is what the response must know, carried in a signed parameter of our Via. It holds the address for the response as
 // well (by RFC 3261 section 18.2.2 and RFC 3581 section 4), so that nobody on the way can turn us into a reflector by changing the next Via.
 type viaState struct {
-	flags    uint8
+	flags    uint16
 	listener uint8 // index of the listener through which the response leaves
 	loop     uint32
 	dest     netip.AddrPort
 	flow     transport.Flow
+	node     netip.AddrPort // the edge node that has the connection; invalid: this one
 }
 
-// maxViaState: flags, listener, loop, port, IPv6 address, flow, signature.
-const maxViaState = 1 + 1 + 4 + 2 + 16 + 8 + 8
+// maxViaState: flags, listener, loop, port, IPv6 address, flow, node, signature.
+const maxViaState = 2 + 1 + 4 + 2 + 16 + 8 + maxNode + 8
 
 // branchOf is the transaction part of our branch: a keyed pure function of the transaction without the method, so that CANCEL and
 // the ACK of a non-2xx get that of their INVITE (RFC 3261 section 16.11).
@@ -98,18 +103,24 @@ func appendBranch(dst []byte, lo, hi uint64) []byte {
 func (k key) appendVia(dst []byte, s *viaState, branch []byte) []byte {
 	var buf [maxViaState]byte
 	b := buf[:0]
-	flags := s.flags &^ (viaFlow | viaSix)
+	flags := s.flags &^ (viaFlow | viaSix | viaNode)
 	if s.flow != 0 {
 		flags |= viaFlow
+		if s.node.IsValid() {
+			flags |= viaNode
+		}
 	}
 	if s.dest.Addr().Is6() {
 		flags |= viaSix
 	}
-	b = append(b, flags, s.listener)
+	b = append(binary.LittleEndian.AppendUint16(b, flags), s.listener)
 	b = binary.LittleEndian.AppendUint32(b, s.loop)
 	b = appendAddr(b, s.dest)
 	if s.flow != 0 {
 		b = binary.LittleEndian.AppendUint64(b, uint64(s.flow))
+	}
+	if flags&viaNode != 0 {
+		b = appendNode(b, s.node)
 	}
 	b = binary.LittleEndian.AppendUint64(b, k.sign(hashVia, b, branch))
 	return base64.RawURLEncoding.AppendEncode(dst, b)
@@ -119,26 +130,29 @@ func (k key) appendVia(dst []byte, s *viaState, branch []byte) []byte {
 func (k key) readVia(s *viaState, v *message.Via) bool {
 	var buf [maxViaState + 4]byte
 	b, ok := decode(buf[:], v.Signed)
-	if !ok || len(b) < 1+1+4+2+4+8 {
+	if !ok || len(b) < 2+1+4+2+4+8 {
 		return false
 	}
 	b, sig := b[:len(b)-8], binary.LittleEndian.Uint64(b[len(b)-8:])
 	if sig != k.sign(hashVia, b, v.Branch) {
 		return false
 	}
-	s.flags, s.listener, s.loop = b[0], b[1], binary.LittleEndian.Uint32(b[2:])
-	b = b[6:]
+	s.flags, s.listener, s.loop = binary.LittleEndian.Uint16(b), b[2], binary.LittleEndian.Uint32(b[3:])
+	b = b[7:]
 	if s.dest, b, ok = cutAddr(b, s.flags&viaSix != 0); !ok {
 		return false
 	}
-	s.flow = 0
+	s.flow, s.node = 0, netip.AddrPort{}
 	if s.flags&viaFlow != 0 {
-		if len(b) != 8 {
+		if len(b) < 8 {
 			return false
 		}
-		s.flow = transport.Flow(binary.LittleEndian.Uint64(b))
+		s.flow, b = transport.Flow(binary.LittleEndian.Uint64(b)), b[8:]
 	}
-	return true
+	if s.flags&viaNode != 0 {
+		s.node, _, ok = cutNode(b)
+	}
+	return ok
 }
 
 // sign binds a payload to its purpose and to a part of the message.
@@ -157,6 +171,24 @@ func decode(buf, text []byte) ([]byte, bool) {
 	}
 	n, err := base64.RawURLEncoding.Decode(buf, text)
 	return buf[:n], err == nil
+}
+
+// maxNode is the length of an edge node's address: family, port, IPv6 address.
+const maxNode = 1 + 2 + 16
+
+// appendNode writes an address with its family.
+func appendNode(b []byte, a netip.AddrPort) []byte {
+	if a.Addr().Is6() {
+		return appendAddr(append(b, 6), a)
+	}
+	return appendAddr(append(b, 4), a)
+}
+
+func cutNode(b []byte) (netip.AddrPort, []byte, bool) {
+	if len(b) == 0 {
+		return netip.AddrPort{}, nil, false
+	}
+	return cutAddr(b[1:], b[0] == 6)
 }
 
 func appendAddr(b []byte, a netip.AddrPort) []byte {

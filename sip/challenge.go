@@ -5,8 +5,9 @@ import (
 	"rtcedge/sip/message"
 )
 
-// who lets a request pass that has a farm node's address, a signed Route of its dialog, or a right digest. It challenges
-// everybody else: 401 for REGISTER, as we stand in for the registrar, 407 for the rest (RFC 3261 section 22).
+// who lets a request pass that has the address of a farm node or trunk, a signed Route of its dialog, or a right digest. It
+// challenges everybody else: 401 for REGISTER, as we stand in for the registrar, 407 for the rest (RFC 3261 section 22). Of two
+// questions that a stranger can ask it answers neither: if a user exists, and if one is banned.
 func (p *Proxy) who(c *pass) bool {
 	m := &c.msg
 	if c.waited {
@@ -16,9 +17,43 @@ func (p *Proxy) who(c *pass) bool {
 		}
 		return true
 	}
-	if c.inside || p.cfg.Auth == nil || m.Method() == message.Ack || m.Method() == message.Cancel || p.provesDialog(c) {
+	if c.inside {
 		return true
 	}
+	if callsPSTN(m.Target()) {
+		if within(c.policy.pstn, c.from.Addr()) || p.provesDialog(c) {
+			return true
+		}
+		p.refuse(c, 403, "PSTN Not Allowed", DropPSTN)
+		return false
+	}
+	open := p.cfg.Auth == nil && len(c.policy.trunks) == 0
+	if open || m.Method() == message.Ack || m.Method() == message.Cancel || p.provesDialog(c) {
+		return true
+	}
+	if t := c.policy.trunk(c.from.Addr()); t != nil {
+		if t.Domain != "" && !below(m.Target().Host, t.Domain) {
+			p.refuse(c, 403, "Not the Trunk's Domain", DropForbidden)
+			return false
+		}
+		if !t.Digest {
+			return true
+		}
+	}
+	if p.cfg.Auth == nil {
+		return true
+	}
+	if p.banned(c) {
+		c.drop(DropBanned)
+		return false
+	}
+	return p.digest(c)
+}
+
+// digest lets a request pass whose password is right, and challenges the others.
+func (p *Proxy) digest(c *pass) bool {
+	m := &c.msg
+	source := p.sourceHash(c.from.Addr())
 	kind, code, reason, name := message.ProxyAuthorization, 407, "Proxy Authentication Required", "Proxy-Authenticate: "
 	if m.Method() == message.Register {
 		kind, code, reason, name = message.Authorization, 401, "Unauthorized", "WWW-Authenticate: "
@@ -29,8 +64,12 @@ func (p *Proxy) who(c *pass) bool {
 		if f.Kind != kind {
 			continue
 		}
-		res := p.cfg.Auth.Check(auth.Request{Method: m.MethodName(), URI: m.URI(), Value: m.Value(f), Realm: p.realm, Tx: p.txOf(c)}, c.now)
+		res := p.cfg.Auth.Check(auth.Request{Method: m.MethodName(), URI: m.URI(), Value: m.Value(f), Realm: p.realm, Tx: p.txOf(c), Source: source}, c.now)
 		stale = stale || res.Reason.Stale()
+		if res.Reason == auth.Refused && res.Received && p.wrongPassword(c) {
+			c.drop(DropBanned)
+			return false
+		}
 		if res.Reason != auth.OK {
 			continue
 		}
@@ -45,7 +84,7 @@ func (p *Proxy) who(c *pass) bool {
 	// As many challenges as the bound on answers allows; the first is the one that every phone understands.
 	for i, alg := range p.cfg.Auth.Algorithms() {
 		n := len(c.extra)
-		c.extra = append(p.cfg.Auth.Challenge(append(c.extra, name...), p.realm, alg, stale, c.now), "\r\n"...)
+		c.extra = append(p.cfg.Auth.ChallengeTo(append(c.extra, name...), p.realm, alg, stale, source, c.now), "\r\n"...)
 		if i > 0 && !c.proven && p.replySize(c, code, reason) > len(c.raw) {
 			c.extra = c.extra[:n]
 			break

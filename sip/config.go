@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"rtcedge/media/ng"
@@ -29,6 +30,10 @@ type Config struct {
 	// Transport opens the listeners. At least one; those marked Internal are the side that farms see. Without an internal one
 	// every listener serves both sides and a farm node is known by its source address.
 	Transport transport.Config
+	// NodeAddr is a UDP address of this edge node that the other edge nodes reach: one of its own UDP listeners, best an internal one, and
+	// not that of the load balancer. Connections that phones opened to this node are then reached through every node. Default:
+	// none, and a message for a connection of another node fails with 430.
+	NodeAddr netip.AddrPort
 	// Farms are the farm nodes and how they are probed.
 	Farms dispatch.Config
 	// Rules choose the farm of a new dialog; the first that fits counts. Default: DefaultRules.
@@ -40,6 +45,26 @@ type Config struct {
 	Media Media
 	// MediaTimeout bounds one question to Media. Default 2 s: less than the 4 s after which a client has sent its third copy.
 	MediaTimeout time.Duration
+	// Trunks are providers known by their address, the first that fits counts. Default: none.
+	Trunks []Trunk
+	// PSTN are the addresses that may call the domains pstn.*, without a digest. Default: none may from outside; farm nodes always
+	// may.
+	PSTN []netip.Prefix
+	// RateLimit bounds the requests of each source outside; what is above it is dropped without an answer. PerSecond is in
+	// requests, Burst how many of them may come at once. Default 0: no limit.
+	RateLimit auth.RateConfig
+	// Ban is when a source that sends wrong passwords is locked out, and for how long. Its requests that need a proof are then
+	// dropped without an answer; calls that run go on. Default: 15 failures, half of them forgotten in 10 min, for 15 min.
+	Ban auth.BanConfig
+	// Exempt are sources that neither the rate limit, the ban nor the scanner filter touches: an office behind one NAT, a
+	// monitor. Default: none.
+	Exempt []netip.Prefix
+	// Scanners are parts of User-Agent values and From display names, in any case, whose requests are dropped without an answer.
+	// Default: DefaultScanners. An empty list that is not nil filters nothing.
+	Scanners []string
+	// Overload is how long a worker's socket may stay backlogged before new dialogs from outside are refused, more of them
+	// the longer it lasts. Default 100 ms: a stall of the machine is no overload. Negative: never.
+	Overload time.Duration
 	// Codecs are offered towards phones in this order when the offer comes from a farm. Default opus, G722, PCMU, PCMA. Name only
 	// what the media node can encode.
 	Codecs []string
@@ -63,19 +88,11 @@ func (c *Config) validate() error {
 	if len(c.Secret) != 32 {
 		return fmt.Errorf("secret of %d bytes: 32 are needed", len(c.Secret))
 	}
+	if c.NodeAddr.IsValid() {
+		c.NodeAddr = netip.AddrPortFrom(c.NodeAddr.Addr().Unmap().WithZone(""), c.NodeAddr.Port())
+	}
 	if len(c.Transport.Listeners) > 64 {
 		return fmt.Errorf("%d listeners: at most 64", len(c.Transport.Listeners))
-	}
-	if c.Rules == nil {
-		c.Rules = DefaultRules()
-	}
-	for i := range c.Rules {
-		if err := c.Rules[i].validate(); err != nil {
-			return fmt.Errorf("rule %d: %w", i+1, err)
-		}
-	}
-	if c.Codecs == nil {
-		c.Codecs = []string{"opus", "G722", "PCMU", "PCMA"}
 	}
 	if c.MediaTimeout == 0 {
 		c.MediaTimeout = 2 * time.Second

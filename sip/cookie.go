@@ -17,6 +17,7 @@ const (
 	routeFarm                // farm holds the dialog's farm node
 	routeSix                 // client is IPv6
 	routeFarmSix             // farm is IPv6
+	routeNode                // node holds the edge node that has the connection
 )
 
 // routeState is what requests within a dialog (Record-Route) or to a registered phone (Path) must know.
@@ -26,9 +27,10 @@ type routeState struct {
 	client   netip.AddrPort
 	flow     transport.Flow
 	farm     netip.AddrPort
+	node     netip.AddrPort
 }
 
-const maxRouteState = 1 + 1 + 18 + 8 + 18 + 8
+const maxRouteState = 1 + 1 + 18 + 8 + 18 + maxNode + 8
 
 // appendRoute writes the cookie. That of a Record-Route is bound to the Call-ID: it proves this dialog and no other.
 func (k key) appendRoute(dst []byte, s *routeState, callID []byte) []byte {
@@ -48,6 +50,9 @@ func (k key) appendRoute(dst []byte, s *routeState, callID []byte) []byte {
 			b[0] |= routeFarmSix
 		}
 		b = appendAddr(b, s.farm)
+	}
+	if s.flags&routeNode != 0 {
+		b = appendNode(b, s.node)
 	}
 	purpose := byte(hashRoute)
 	if s.flags&routePath != 0 {
@@ -86,7 +91,12 @@ func (k key) readRoute(s *routeState, text, callID []byte) bool {
 		s.flow, b = transport.Flow(binary.LittleEndian.Uint64(b)), b[8:]
 	}
 	if s.flags&routeFarm != 0 {
-		if s.farm, _, ok = cutAddr(b, s.flags&routeFarmSix != 0); !ok {
+		if s.farm, b, ok = cutAddr(b, s.flags&routeFarmSix != 0); !ok {
+			return false
+		}
+	}
+	if s.flags&routeNode != 0 {
+		if s.node, _, ok = cutNode(b); !ok {
 			return false
 		}
 	}

@@ -4,8 +4,15 @@ package sip
 // an existing dialog, and registrations, are served on until Run ends.
 func (p *Proxy) Drain() { p.draining.Store(true) }
 
-// open refuses what would start a dialog while the proxy drains.
+// open refuses what would start a dialog while the proxy drains or has too much to do.
 func (p *Proxy) open(c *pass) bool {
+	if c.waited {
+		return true
+	}
+	if p.sheds(c) {
+		p.shed(c)
+		return false
+	}
 	if !p.draining.Load() || !p.dialog(&c.msg) {
 		return true
 	}

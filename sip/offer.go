@@ -56,7 +56,7 @@ func (p *Proxy) media(c *pass) bool {
 	if req.Command == ng.CmdAnswer {
 		req.FromTag, req.ToTag = req.ToTag, req.FromTag // the offerer is the callee
 	} else {
-		p.shape(req, !c.inside, c.next.side)
+		shape(req, !c.inside, c.next.side, c.policy.codecs)
 	}
 	req.ReceivedFrom = c.from.Addr()
 	sdp, verdict := p.ask(c, req)
@@ -76,7 +76,7 @@ func (p *Proxy) media(c *pass) bool {
 
 // shape writes what an offer is turned into. The farm sees PCMU and telephone-event only; phones see the preference list, in the
 // profile that their transport speaks.
-func (p *Proxy) shape(req *ng.Request, fromOutside bool, to *side) {
+func shape(req *ng.Request, fromOutside bool, to *side, codecs []string) {
 	req.Replace = []string{"origin", "session-connection"}
 	if fromOutside {
 		req.Direction = [2]string{phoneSide, farmSide}
@@ -85,7 +85,7 @@ func (p *Proxy) shape(req *ng.Request, fromOutside bool, to *side) {
 		return
 	}
 	req.Direction = [2]string{farmSide, phoneSide}
-	req.Codec.Transcode = p.cfg.Codecs
+	req.Codec.Transcode = codecs
 	req.Transport, req.ICE = profilePlain, "remove"
 	switch to.Proto() {
 	case transport.TLS:
@@ -137,7 +137,7 @@ func (p *Proxy) mediaResponse(c *pass) bool {
 	if c.via.flags&viaOffer == 0 { // the offer comes from the callee
 		req.Command = ng.CmdOffer
 		req.FromTag, req.ToTag = req.ToTag, req.FromTag
-		p.shape(req, c.via.flags&viaOutside == 0, p.sides[c.via.listener])
+		shape(req, c.via.flags&viaOutside == 0, p.sides[c.via.listener], c.policy.codecs)
 	}
 	sdp, verdict := p.ask(c, req)
 	switch verdict {

@@ -23,6 +23,7 @@ type Proxy struct {
 	sides     []*side
 	split     bool // there are internal listeners
 	farms     *dispatch.Set
+	policy    atomic.Pointer[policy]
 	transport *transport.Transport
 	out       sender
 	now       func() time.Time
@@ -30,8 +31,13 @@ type Proxy struct {
 	names     names
 	spare     sync.Pool // of *pass with the shared counters, for the goroutines of connections
 
+	refused  refused     // peers that take no TCP
 	credit   credit      // of addresses that our longer answers wait for
 	draining atomic.Bool // no new dialogs
+	loads    [maxLoads]atomic.Uint32
+	loadNext atomic.Uint32
+
+	reloading sync.Mutex // one Reload at a time
 
 	mu      sync.Mutex // guards the rest
 	counted []*counters
@@ -68,12 +74,13 @@ func newProxy(cfg Config, now func() time.Time) (*Proxy, error) {
 		return nil, fmt.Errorf("sip: %w", err)
 	}
 	p.farms = farms
-	domains := make([]string, len(cfg.Domains))
-	for i, d := range cfg.Domains {
-		domains[i] = strings.ToLower(d)
-	}
-	cfg.Domains = domains
 	p.cfg = cfg
+	reloadable := cfg.Reloadable()
+	pol, err := newPolicy(&reloadable, nil)
+	if err != nil {
+		return nil, fmt.Errorf("sip: %w", err)
+	}
+	p.policy.Store(pol)
 	p.names.init(cfg.DNSTimeout, now)
 	shared := p.newPass()
 	p.spare.New = func() any { return &pass{out: make([]byte, 0, maxOut), count: shared.count} }
@@ -94,7 +101,7 @@ func (p *Proxy) attach(listeners []*transport.Listener, out sender) {
 	case p.cfg.Realm != "":
 		p.realm = p.cfg.Realm
 	case len(p.cfg.Domains) > 0:
-		p.realm = p.cfg.Domains[0]
+		p.realm = strings.ToLower(p.cfg.Domains[0])
 	default:
 		p.realm = p.sides[0].host
 	}
@@ -135,8 +142,10 @@ type pass struct {
 	splice message.Splice
 	out    []byte
 	count  *counters
+	load   *load // of a UDP worker, else nil
 
 	// Of this message.
+	policy   *policy
 	in       transport.Message
 	raw      []byte
 	from     netip.AddrPort
@@ -144,10 +153,13 @@ type pass struct {
 	send     sender
 	now      time.Time
 	inside   bool
+	relay    bool            // goes to the edge node that has the connection
+	origin   netip.AddrPort  // the farm node that sent it: from, or what a relaying edge node says
 	node     *dispatch.Node  // the farm node that it came from, nil from outside
 	waited   bool            // runs in a queue: may wait for media and DNS
 	ctx      context.Context // in a queue: ends the waiting
 	vouched  bool            // in a queue: the sender's address had proved itself before
+	large    bool            // leaves over TCP for its size only
 	ending   bool            // a BYE: media is told when it has left
 	proven   bool            // the sender's address proved itself: no bound on our answers
 	consumed *message.Field  // the Authorization that we used up
@@ -169,6 +181,7 @@ type hop struct {
 	flow   transport.Flow
 	host   string         // the name that a TLS peer must prove
 	node   *dispatch.Node // the farm node, nil towards outside
+	tcp    *side          // where side is UDP: for a request that is too large for it; nil if the hop may not take TCP
 	client bool           // addr or flow come from a cookie: the phone is behind NAT or on a connection
 }
 
@@ -196,6 +209,7 @@ func (p *Proxy) Handle(in *transport.Message) {
 	c, ok := in.Worker.State.(*pass)
 	if !ok {
 		c = p.newPass()
+		c.load = p.newLoad()
 		in.Worker.State = c
 	}
 	c.send = in.Worker
@@ -214,15 +228,20 @@ func (p *Proxy) begin(c *pass, in *transport.Message) {
 	c.in = *in
 	c.raw, c.from = in.Bytes, in.From
 	c.now = p.now()
+	if c.load != nil {
+		p.observe(c, in)
+	}
 	c.waited, c.auth = false, 0
 	p.handle(c)
 }
 
 // handle takes a message's way from the start; a message from a queue comes here a second time.
 func (p *Proxy) handle(c *pass) {
+	c.policy = p.policy.Load()
 	c.side = p.sides[c.in.Listener.Index()]
 	c.proven = c.in.Flow != 0
-	c.consumed, c.routed, c.ending, c.next, c.extra = nil, false, false, hop{}, c.extraMem[:0]
+	c.consumed, c.routed, c.ending, c.large, c.next, c.extra = nil, false, false, false, hop{}, c.extraMem[:0]
+	c.relay, c.origin = false, c.from
 	c.splice.Reset()
 	c.node = nil
 	if !p.split || c.side.Internal() {
@@ -231,6 +250,10 @@ func (p *Proxy) handle(c *pass) {
 	c.inside = c.node != nil || p.split && c.side.Internal()
 	c.proven = c.proven || c.inside
 	if !c.waited {
+		if p.flooded(c) {
+			c.drop(DropRate)
+			return
+		}
 		p.tapIn(c)
 		if c.node != nil {
 			c.node.Heard()

@@ -138,6 +138,11 @@ func TestB05DoubleRecordRoute(t *testing.T) {
 	// The phone hangs up: reversed.
 	bye = "BYE sip:600@" + farm + " SIP/2.0\nVia: SIP/2.0/TCP 127.0.2.1:5070;branch=z9hG4bKbye2\nMax-Forwards: 70\nFrom: <sip:1001@x>;tag=ft\nTo: <sip:600@x>;tag=tt\nCall-ID: call-1@phone\nCSeq: 2 BYE\nRoute: " + rr[1] + "\nRoute: " + rr[0] + "\n"
 	r.one(r.putOn(1, 77, phone, r.text(bye)), farm)
+	// The inner half may be the address of the edge node that took the INVITE (B4); it goes with the signed half only.
+	foreign := strings.Replace(rr[0], r.edge(0), "127.0.0.77:5069", 1)
+	elsewhere := strings.Replace(bye, rr[0], foreign, 1)
+	r.one(r.putOn(1, 77, phone, r.text(elsewhere)), farm)
+	r.status(r.putOn(1, 77, phone, r.text(strings.Replace(elsewhere, ";vb=", ";vb=A", 1))), 403)
 	// A dialog that was moved to another farm node follows its new Contact.
 	for _, n := range []string{node1, node2, node3} {
 		if n != farm {

@@ -14,8 +14,13 @@ import (
 // request takes a request's way, see the package's description.
 func (p *Proxy) request(c *pass, fault message.Fault) {
 	m := &c.msg
+	p.relayed(c)
 	p.nat(c)
-	if !p.sane(c, fault) || !p.open(c) || !p.who(c) {
+	if p.scans(c) {
+		c.drop(DropScanner)
+		return
+	}
+	if !p.sane(c, fault) || !p.open(c) || !p.who(c) || !p.stays(c) {
 		return
 	}
 	c.hash = p.callHash(m.CallID())
@@ -23,7 +28,14 @@ func (p *Proxy) request(c *pass, fault message.Fault) {
 		p.enqueue(c)
 		return
 	}
-	if !p.where(c) || !p.media(c) {
+	if !p.where(c) {
+		return
+	}
+	if c.relay {
+		p.relay(c)
+		return
+	}
+	if !p.media(c) {
 		return
 	}
 	p.record(c)
@@ -34,7 +46,7 @@ func (p *Proxy) request(c *pass, fault message.Fault) {
 // refusal needs it too.
 func (p *Proxy) nat(c *pass) {
 	c.dest = c.from
-	if v := c.msg.Via(); c.in.Flow == 0 && !v.HasRPort {
+	if v := c.msg.Via(); c.in.Flow == 0 && !v.HasRPort && c.origin == c.from {
 		port := v.Port
 		if port == 0 {
 			port = 5060
@@ -66,7 +78,7 @@ func (p *Proxy) sane(c *pass, fault message.Fault) bool {
 		c.drop(DropAbsorbed)
 		return false
 	}
-	if m.Method() == message.Options && p.forUs(m) {
+	if m.Method() == message.Options && p.forUs(c) {
 		p.reply(c, 200, "OK")
 		return false
 	}
@@ -87,10 +99,11 @@ func (p *Proxy) sane(c *pass, fault message.Fault) bool {
 }
 
 // forUs tells if the Request-URI is this proxy itself: one of its addresses or domains, and no user.
-func (p *Proxy) forUs(m *message.Message) bool {
+func (p *Proxy) forUs(c *pass) bool {
+	m := &c.msg
 	u := m.Target()
 	return u.Scheme != message.SchemeTel && len(u.User) == 0 && m.First(message.Route) == nil &&
-		(p.ours(u.Host, u.Port) != nil || p.domain(u.Host))
+		(p.ours(u.Host, u.Port) != nil || c.policy.domain(u.Host))
 }
 
 // loops finds a Via of ours that was made for the same request on the same way (RFC 3261 section 16.3 item 4). Addresses say
@@ -217,11 +230,12 @@ func (p *Proxy) routeOf(c *pass) routeState {
 		st.client, st.flow = c.next.addr, c.next.flow
 		if st.flow != 0 {
 			st.flags |= routeFlow
+			p.setNode(&st)
 		}
 	}
 	// On the internal side also a node that is not configured may call.
 	st.flags |= routeFarm
-	st.farm = c.from
+	st.farm = c.origin
 	return st
 }
 
@@ -230,6 +244,7 @@ func (p *Proxy) setClient(c *pass, st *routeState) {
 	if c.in.Flow != 0 {
 		st.flags |= routeClient | routeFlow
 		st.client, st.flow = c.from, c.in.Flow
+		p.setNode(st)
 		return
 	}
 	if p.hidden(c) {
@@ -274,7 +289,7 @@ func (p *Proxy) putRoute(c *pass, name string, s *side, st *routeState) {
 		c.splice.Str(";r2")
 	}
 	c.splice.Str(";" + message.SignedParam + "=")
-	var b [96]byte
+	var b [112]byte
 	c.splice.Put(p.key.appendRoute(b[:0], st, c.msg.CallID()))
 	c.splice.Str(">\r\n")
 }
@@ -326,6 +341,7 @@ func (p *Proxy) forward(c *pass) {
 		s.Cut(int(f.Val), int(f.ValEnd))
 		s.Num(m.MaxForwards() - 1)
 	}
+	p.enlarge(c)
 	top := m.HeaderAt()
 	s.Cut(top, top)
 	p.putVia(c)
@@ -347,7 +363,10 @@ func (p *Proxy) putVia(c *pass) {
 	var branch, param [96]byte
 	lo, hi := p.key.branchOf(m)
 	b := appendBranch(branch[:0], lo, hi)
-	st := viaState{listener: uint8(c.side.index), loop: p.key.loopOf(m, c.inside), dest: c.dest, flow: c.in.Flow}
+	st := viaState{listener: uint8(c.side.index), loop: p.key.loopOf(m, c.inside), dest: c.dest, flow: c.in.Flow, node: p.cfg.NodeAddr}
+	if c.relay {
+		st.loop = ^st.loop // the same request comes to the next edge node: no loop
+	}
 	if hasSDP(m) {
 		st.flags |= viaOffer
 	}
@@ -357,8 +376,11 @@ func (p *Proxy) putVia(c *pass) {
 	if !c.inside {
 		st.flags |= viaOutside
 	}
-	if p.cfg.Media != nil && p.crosses(c) {
+	if p.cfg.Media != nil && p.crosses(c) && !c.relay {
 		st.flags |= viaMedia
+	}
+	if c.large {
+		st.flags |= viaLarge
 	}
 	s := &c.splice
 	s.Str(c.next.side.via)
@@ -430,6 +452,10 @@ func (p *Proxy) sendRequest(c *pass, out []byte) {
 		// The connection is gone; a new one of the same phone may have come from the same port.
 		to.Flow = 0
 		err = c.send.Send(out, to)
+	}
+	if err != nil && c.large {
+		p.fallBack(c)
+		return
 	}
 	if err != nil {
 		if c.next.node != nil {

@@ -24,6 +24,10 @@ func (p *Proxy) response(c *pass, fault message.Fault) {
 		p.farms.Answered(c.via.dest, c.now)
 		return
 	}
+	if n := c.via.node; n.IsValid() && n != p.cfg.NodeAddr {
+		p.relayResponse(c, n)
+		return
+	}
 	c.hash = p.callHash(m.CallID())
 	if !c.waited && (p.queueOf(c.hash).pending.Load() > 0 || p.asksMedia(c)) {
 		p.enqueue(c)

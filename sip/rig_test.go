@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,11 +102,12 @@ func tcpOn(ip string) transport.ListenerConfig {
 // edge is host:port of a listener.
 func (r *rig) edge(i int) string { return r.ls[i].Addr().String() }
 
+// edgeName is a word of its own, as nonces and tags may hold its letters.
+var edgeName = regexp.MustCompile(`\bE[0-9]\b`)
+
 // text makes a message: CRLF line ends, E0 and E1 replaced by the edge's addresses, Content-Length added.
 func (r *rig) text(s string) string {
-	for i := range r.ls {
-		s = strings.ReplaceAll(s, fmt.Sprintf("E%d", i), r.edge(i))
-	}
+	s = edgeName.ReplaceAllStringFunc(s, func(name string) string { return r.edge(int(name[len(name)-1] - '0')) })
 	head, body, _ := strings.Cut(strings.TrimLeft(s, "\n"), "\n\n")
 	head, body = strings.TrimRight(head, "\n"), strings.ReplaceAll(body, "\n", "\r\n")
 	return strings.ReplaceAll(head, "\n", "\r\n") + fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -220,6 +223,7 @@ const sdp = "Content-Type: application/sdp\n\nv=0\no=- 1 1 IN IP4 127.0.2.1\ns=-
 
 // fakeMedia is a media node that notes what it was asked and marks the bodies.
 type fakeMedia struct {
+	mu     sync.Mutex // guards asked
 	asked  []ng.Request
 	reason string // refuse with it
 	silent bool
@@ -232,7 +236,9 @@ func (f *fakeMedia) do(req *ng.Request) (*ng.Response, error) {
 	}
 	q := *req
 	q.SDP = append([]byte(nil), req.SDP...)
+	f.mu.Lock()
 	f.asked = append(f.asked, q)
+	f.mu.Unlock()
 	switch {
 	case f.silent:
 		return nil, context.DeadlineExceeded
@@ -249,6 +255,13 @@ func (f *fakeMedia) Query(_ context.Context, r *ng.Request) (*ng.Response, error
 
 // took lists the commands that the media node was asked since the last call.
 func (f *fakeMedia) took() (out []ng.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	out, f.asked = f.asked, nil
 	return out
+}
+
+// rigMessage is a datagram for a worker of its own.
+func rigMessage(r *rig, b []byte) *transport.Message {
+	return &transport.Message{Bytes: b, From: netip.MustParseAddrPort(phone), Listener: r.ls[0], Worker: new(transport.Worker)}
 }

@@ -24,6 +24,7 @@ func (p *Proxy) where(c *pass) bool {
 func (p *Proxy) popRoutes(c *pass) (rest []byte, strict bool) {
 	m := &c.msg
 	u := m.Target()
+	twin := false
 	if _, lr := u.Param("lr"); lr && u.Scheme != message.SchemeTel && p.ours(u.Host, u.Port) != nil {
 		p.readCookie(c, u)
 		strict = true
@@ -41,16 +42,24 @@ func (p *Proxy) popRoutes(c *pass) (rest []byte, strict bool) {
 			}
 			var a message.NameAddr
 			var ru message.URI
-			if _, ok := a.Parse(value); !ok || !ru.Parse(a.URI) || p.ours(ru.Host, ru.Port) == nil {
+			if _, ok := a.Parse(value); !ok || !ru.Parse(a.URI) || p.ours(ru.Host, ru.Port) == nil && !(twin && paired(&ru)) {
 				p.cutRoutes(c, f, list)
 				return value, strict
 			}
 			p.readCookie(c, &ru)
+			// The other half of a double Record-Route goes with its proven twin: its address may be that of another edge node.
+			twin = !twin && c.routed && paired(&ru)
 			list = next
 		}
 		c.splice.Cut(int(f.Start), int(f.End))
 	}
 	return nil, strict
+}
+
+// paired tells if a Route is half of a double Record-Route.
+func paired(u *message.URI) bool {
+	_, r2 := u.Param("r2")
+	return r2
 }
 
 // cutRoutes takes the values before list off a field that keeps others.
@@ -106,7 +115,7 @@ func (p *Proxy) fromOutside(c *pass, rest []byte) bool {
 			return false
 		}
 	}
-	if !p.served(u) {
+	if !p.served(c.policy, u) {
 		p.refuse(c, 404, "Domain Not Served", DropUnknownDomain)
 		return false
 	}
@@ -147,7 +156,7 @@ func (p *Proxy) nodeOf(u *message.URI) *dispatch.Node {
 // contacts are at one node.
 func (p *Proxy) byRules(c *pass) bool {
 	m := &c.msg
-	farm, ok := p.farmOf(m)
+	farm, ok := c.policy.farmOf(m)
 	if !ok || !p.farms.Served(farm) {
 		p.refuse(c, 404, "Not Found", DropNoRoute)
 		return false
@@ -198,6 +207,9 @@ func (p *Proxy) recordHash(m *message.Message) uint64 {
 func (p *Proxy) fromFarm(c *pass, rest []byte, strict bool) bool {
 	m := &c.msg
 	target := *m.Target()
+	if n := c.route.node; c.routed && c.route.flags&routeNode != 0 && n != p.cfg.NodeAddr {
+		return p.toEdge(c, n)
+	}
 	if strict && rest != nil {
 		return p.fromStrict(c)
 	}
@@ -219,7 +231,7 @@ func (p *Proxy) fromFarm(c *pass, rest []byte, strict bool) bool {
 	if n := p.nodeOf(&target); n != nil {
 		return p.toNode(c, n)
 	}
-	if target.Scheme == message.SchemeTel || p.ours(target.Host, target.Port) != nil || p.domain(target.Host) {
+	if target.Scheme == message.SchemeTel || p.ours(target.Host, target.Port) != nil || c.policy.domain(target.Host) {
 		return p.byRules(c)
 	}
 	return p.toURI(c, &target)
@@ -322,7 +334,11 @@ func (p *Proxy) hopTo(n *dispatch.Node, prefer *side) hop {
 	case "tls":
 		proto = transport.TLS
 	}
-	return hop{side: p.sideFor(proto, n.Addr().Addr(), true, prefer), addr: n.Addr(), node: n}
+	next := hop{side: p.sideFor(proto, n.Addr().Addr(), true, prefer), addr: n.Addr(), node: n}
+	if n.TCP() {
+		next.tcp = p.sideFor(transport.TCP, n.Addr().Addr(), true, nil)
+	}
+	return next
 }
 
 // toAddr sets the next hop to the address of a farm node that is no longer configured, but still has the dialog.
@@ -340,7 +356,8 @@ func (p *Proxy) toURI(c *pass, u *message.URI) bool {
 	if u.Scheme == message.SchemeSIPS {
 		proto = transport.TLS
 	}
-	if t, ok := u.Param("transport"); ok {
+	t, given := u.Param("transport")
+	if given {
 		switch {
 		case message.EqualFold(t, "tcp"):
 			proto = transport.TCP
@@ -383,6 +400,9 @@ func (p *Proxy) toURI(c *pass, u *message.URI) bool {
 		return false
 	}
 	c.next = hop{side: p.sideFor(proto, addr, false, c.side), addr: netip.AddrPortFrom(addr, port)}
+	if proto == transport.UDP && !given {
+		c.next.tcp = p.sideFor(transport.TCP, addr, false, nil)
+	}
 	if proto == transport.TLS {
 		c.next.host = string(host)
 	}

@@ -87,28 +87,15 @@ func (p *Proxy) ours(host []byte, port uint16) *side {
 }
 
 // served tells if a Request-URI is for us to route: it names a listener, or a domain that we serve.
-func (p *Proxy) served(u *message.URI) bool {
+func (p *Proxy) served(pol *policy, u *message.URI) bool {
 	if u.Scheme == message.SchemeTel {
 		return true
 	}
-	if len(p.cfg.Domains) == 0 || p.domain(u.Host) {
+	if len(pol.domains) == 0 || pol.domain(u.Host) {
 		return true
 	}
 	for _, s := range p.sides { // at any port: SRV records may have led here
 		if s.named(u.Host, s.port) || s.named(u.Host, s.addr.Port()) {
-			return true
-		}
-	}
-	return false
-}
-
-// domain tells if a host is one of the domains, or below one: conference.example.com is served with example.com.
-func (p *Proxy) domain(host []byte) bool {
-	for _, d := range p.cfg.Domains {
-		if message.EqualFold(host, d) {
-			return true
-		}
-		if n := len(host) - len(d); n > 1 && host[n-1] == '.' && message.EqualFold(host[n:], d) {
 			return true
 		}
 	}

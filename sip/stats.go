@@ -30,11 +30,17 @@ const (
 	DropNoDialog           // in-dialog without a route, and its target is no farm node
 	DropDraining           // a new dialog while the proxy drains
 	DropAbsorbed           // the ACK of an answer that we made ourselves: no loss
+	DropRate               // a source sends more than its rate allows
+	DropBanned             // a source that failed too often
+	DropScanner            // a scanner by its own word
+	DropPSTN               // a call to the telephone network from an address that may not
+	DropOverload           // a new dialog while more comes in than can be served
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "malformed", "not_ours", "no_next_via", "amplification", "too_large", "send", "queue_full", "no_node", "no_route",
-	"loop", "foreign_route", "unauthorised", "forbidden", "media", "unknown_domain", "no_dialog", "draining", "absorbed_ack"}
+	"loop", "foreign_route", "unauthorised", "forbidden", "media", "unknown_domain", "no_dialog", "draining", "absorbed_ack",
+	"rate", "banned", "scanner", "pstn", "overload"}
 
 // String returns the name for a metric's label.
 func (d Drop) String() string {
@@ -55,8 +61,12 @@ type Stats struct {
 	Offers    uint64                    // questions to the media node
 	Answers   uint64
 	Deletes   uint64
-	MediaErrs uint64 // refusals and missing answers
-	Queued    uint64 // messages that waited for media or DNS
+	MediaErrs uint64  // refusals and missing answers
+	Oversize  uint64  // requests too large for UDP: sent over TCP if the next hop takes it, else in fragments
+	LargeTCP  uint64  // those of them that left over TCP
+	Relayed   uint64  // messages for connections of other edge nodes
+	Load      float64 // of the busiest worker: 0 keeps up, 1 refuses all new calls, 2 all new dialogs and registrations
+	Queued    uint64  // messages that waited for media or DNS
 }
 
 // counters are written by one goroutine each and added up by Stats.
@@ -71,12 +81,16 @@ type counters struct {
 	answers   atomic.Uint64
 	deletes   atomic.Uint64
 	mediaErrs atomic.Uint64
+	oversize  atomic.Uint64
+	largeTCP  atomic.Uint64
+	relayed   atomic.Uint64
 	queued    atomic.Uint64
 }
 
 // Stats adds up the counters of all goroutines.
 func (p *Proxy) Stats() Stats {
 	s := Stats{Responses: map[int]uint64{}, Replies: map[int]uint64{}}
+	s.Load = p.busiest()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.counted {
@@ -102,6 +116,9 @@ func (p *Proxy) Stats() Stats {
 		s.Answers += c.answers.Load()
 		s.Deletes += c.deletes.Load()
 		s.MediaErrs += c.mediaErrs.Load()
+		s.Oversize += c.oversize.Load()
+		s.LargeTCP += c.largeTCP.Load()
+		s.Relayed += c.relayed.Load()
 		s.Queued += c.queued.Load()
 	}
 	return s

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -103,17 +105,76 @@ func runDrain(e *env) error {
 	if err != nil {
 		return err
 	}
-	resp, err := adminClient().Post("http://"+admin.String()+"/drain", "", nil)
-	if err != nil {
-		return fmt.Errorf("drain: %w", err)
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("drain: %s answered %s: %s", admin, resp.Status, body)
+	if err := post(admin, "/drain", nil); err != nil {
+		return err
 	}
 	fmt.Fprintf(e.out, "%s drains: no new calls\n", admin)
 	return nil
+}
+
+func runReload(e *env) error {
+	admin, err := adminKnob(e, "reload")
+	if err != nil {
+		return err
+	}
+	if err := post(admin, "/reload", nil); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "%s has read its configuration again\n", admin)
+	return nil
+}
+
+// farmVerbs are what `rtcedge farm` does besides being the role: they talk to a running edge.
+func farmVerbs() []string { return []string{"list", "drain", "up"} }
+
+// runFarmNodes is `rtcedge farm list|drain|up [NODE]`.
+func runFarmNodes(e *env, verb string) error {
+	var node string
+	args := e.args[1:]
+	if verb != "list" {
+		if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+			return usage(fmt.Errorf("farm %s: no node (allowed: IP:PORT or PROTO:IP:PORT of a node, or call, conference, registrar)", verb))
+		}
+		node, args = args[0], args[1:]
+	}
+	inner := *e
+	inner.args = args
+	admin, err := adminKnob(&inner, "farm "+verb)
+	if err != nil {
+		return err
+	}
+	if verb != "list" {
+		if err := post(admin, "/farm/"+verb, url.Values{"node": {node}}); err != nil {
+			return err
+		}
+	}
+	var st Status
+	if err := fetch(admin, "/status", &st); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "FARM\tNODE\tSTATE")
+	for _, n := range st.Farm {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", n.Farm, n.Node, n.State)
+	}
+	return w.Flush()
+}
+
+// post asks the admin port to do something; a refusal is an error with its reason.
+func post(admin netip.AddrPort, path string, q url.Values) error {
+	resp, err := adminClient().Post("http://"+admin.String()+path+"?"+q.Encode(), "", nil)
+	if err != nil {
+		return fmt.Errorf("post %s to the admin port: %w (allowed: --admin IP:PORT of a running rtcedge)", path, err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
+		return fmt.Errorf("post %s: the role at %s has no such action", path, admin)
+	}
+	return fmt.Errorf("%s refused %s: %s", admin, path, strings.TrimSpace(string(body)))
 }
 
 func adminClient() *http.Client { return &http.Client{Timeout: 5 * time.Second} }

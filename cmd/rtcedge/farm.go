@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,6 +49,9 @@ func (k *farmKnobs) config(e *env) farm.Config {
 }
 
 func runFarm(e *env) error {
+	if len(e.args) > 0 && slices.Contains(farmVerbs(), e.args[0]) {
+		return runFarmNodes(e, e.args[0])
+	}
 	c, err := parseFarmRole(e)
 	if err != nil {
 		return err

@@ -47,11 +47,12 @@ func commands() []command {
 		{"up", "everything in one process with embedded defaults: edge, media, farm", runUp},
 		{"sip", "the stateless SIP edge proxy", runSIP},
 		{"media", "the media proxy, driven by rtpengine's NG protocol", runMedia},
-		{"farm", "the embedded farm: calls, conferences and registrations without Asterisk", runFarm},
+		{"farm", "the embedded farm: calls, conferences and registrations without Asterisk; farm list|drain|up: the nodes of a running edge", runFarm},
 		{"check", "check a configuration file and start nothing", runCheck},
 		{"status", "what a running process does, from its admin port", runStatus},
 		{"calls", "the calls of a running process, from its admin port", runCalls},
 		{"drain", "tell a running process to take no new calls", runDrain},
+		{"reload", "let a running edge read its configuration again, as SIGHUP does", runReload},
 		{"version", "the version", runVersion},
 	}
 }

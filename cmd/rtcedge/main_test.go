@@ -146,6 +146,11 @@ func TestBadInputEndsWithOneLine(t *testing.T) {
 		{"bad media", []string{"sip", "--farm", "call=udp:127.0.0.1:1", "--media", "ng:here"}, []string{"--media", "allowed: ng:IP:PORT"}},
 		{"bad secret", sipArgs("--secret", writeFile(t, "secret", "1234")), []string{"--secret", "allowed: 64 hex digits"}},
 		{"bad transport", []string{"sip", "--listen", "sctp:127.0.0.1:5060"}, []string{"--listen", `"sctp:127.0.0.1:5060"`, "allowed: udp|tcp|tls|ws|wss:IP:PORT"}},
+		{"rule without farm", sipArgs("--rule", "domain=pstn.*"), []string{"--rule", "no farm=NAME", "allowed: farm=call|conference|registrar"}},
+		{"rule with a bad pattern", sipArgs("--rule", "farm=call,user=~("), []string{"rule 1", "user"}},
+		{"bad trunk", sipArgs("--trunk", "192.0.2.0/40"), []string{"--trunk", "192.0.2.0/40", "allowed: CIDR"}},
+		{"node that is no listener", sipArgs("--node", "tcp:127.0.0.1:1"), []string{"--node", "allowed: udp:IP:PORT"}},
+		{"no directory for recordings", []string{"media", "--listen-ng", "127.0.0.1:0", "--recording-dir", "no/such/dir"}, []string{"no/such/dir"}},
 		{"no kernel path", []string{"media", "--xdp", "eth0"}, []string{"--xdp", "eth0", "allowed: auto, off"}},
 		{"bad interface", []string{"media", "--interface", "pub/somewhere"}, []string{"--interface", "allowed: NAME/IP"}},
 		{"bad role of the farm", []string{"farm", "--roles", "call,queue"}, []string{"--roles", "allowed: call, conference, registrar"}},
@@ -261,7 +266,7 @@ func TestHelpOfEveryRole(t *testing.T) {
 	for role, knobs := range map[string][]string{
 		"up":    {"--listen-ip", "--admin", "--port-min", "--farm-port"},
 		"sip":   {"--listen", "--advertise", "--farm", "--media", "--internal", "--workers", "--auth", "--admin"},
-		"media": {"--listen-ng", "--listen-tcp-ng", "--listen-http", "--interface", "--port-min", "--port-max", "--num-threads", "--timeout", "--silent-timeout", "--delete-delay", "--tos", "--log-level", "--xdp", "--admin"},
+		"media": {"--listen-ng", "--listen-tcp-ng", "--listen-http", "--interface", "--port-min", "--port-max", "--num-threads", "--timeout", "--silent-timeout", "--delete-delay", "--tos", "--recording-dir", "--log-level", "--xdp", "--admin"},
 		"farm":  {"--listen", "--roles", "--ari", "--admin"},
 	} {
 		var out output

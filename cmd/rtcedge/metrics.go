@@ -50,6 +50,10 @@ func sipSource(p *sip.Proxy) obs.Source {
 			counter("sip_media_questions", "questions to the media node", s.Answers, "command", "answer"),
 			counter("sip_media_questions", "questions to the media node", s.Deletes, "command", "delete"),
 			counter("sip_media_errors", "refusals and missing answers of the media node", s.MediaErrs),
+			counter("sip_oversize", "requests larger than a datagram should be", s.Oversize),
+			counter("sip_large_tcp", "of these, sent over TCP", s.LargeTCP),
+			counter("sip_relayed", "messages relayed to the edge node that holds the connection", s.Relayed),
+			gauge("sip_load", "load level: 0 none, 1 new calls are shed in part, 2 all of them", float64(s.Load)),
 			counter("sip_queued", "messages that waited for media or DNS", s.Queued))
 		for _, l := range p.Listeners() {
 			out = append(out, listenerSamples(l)...)
@@ -122,6 +126,9 @@ func mediaSource(e *media.Engine) obs.Source {
 			counter("media_timeouts", "calls that ended for want of packets", s.Timeouts),
 			counter("media_rejected", "offers and answers refused with an error-reason", s.Rejected),
 			counter("media_load_limited", "offers refused because of --max-sessions", s.LoadLimited),
+			gauge("media_recordings", "calls that are recorded now", float64(s.Recordings)),
+			counter("media_recording_errors", "recordings that could not be written", uint64(s.RecordingErrors)),
+			counter("media_recording_lost", "packets that a recording missed", uint64(s.RecordingLost)),
 			counter("media_packets", "RTP and RTCP packets", s.Packets, "direction", "in"),
 			counter("media_packets", "RTP and RTCP packets", s.PacketsOut, "direction", "out"),
 			counter("media_bytes", "bytes of RTP and RTCP packets", s.Bytes, "direction", "in"),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -24,6 +25,9 @@ var sipProtos = []string{"udp", "tcp", "tls", "ws", "wss"}
 type sipRole struct {
 	common
 	edgeKnobs
+	policyKnobs
+	hepKnobs
+	node      string
 	listen    []string
 	internal  []string
 	advertise string
@@ -82,8 +86,8 @@ func parseSIP(e *env) (*sipRole, error) {
 	s.List(&c.internal, "internal", nil, "PROTO:IP:PORT", "listener that only farms see; none: the first --listen serves both sides",
 		protoAddrAllowed("udp", "tcp"), checkProtoAddr("udp", "tcp"))
 	s.String(&c.advertise, "advertise", "", "HOST[:PORT]", "address of the listeners as the outside sees it, behind a 1:1 NAT or load balancer")
-	s.List(&c.farms, "farm", nil, "NAME=udp:IP:PORT[,...]", "nodes of the farm call, conference or registrar; one not given falls back to call",
-		"call|conference|registrar=udp|tcp|tls:IP:PORT[,...]", func(t string) error {
+	s.List(&c.farms, "farm", nil, "NAME=udp:IP:PORT[,...]", "nodes of the farm call, conference or registrar; one not given falls back to call; udp+tcp: large requests by TCP",
+		"call|conference|registrar=udp|udp+tcp|tcp|tls:IP:PORT[,...]", func(t string) error {
 			_, _, err := parseFarm(t)
 			return err
 		})
@@ -95,6 +99,9 @@ func parseSIP(e *env) (*sipRole, error) {
 	s.String(&c.auth, "auth", "", "FILE", "accounts whose digest is checked here; none: the edge does not challenge")
 	s.String(&c.secret, "secret", "", "HEX|FILE", "32 bytes as 64 hex digits, or a file with them, the same on all edge nodes; none: a random one")
 	c.edgeKnobs.declare(s)
+	s.String(&c.node, "node", "", "udp:IP:PORT", "internal listener by which other edge nodes reach the connections held here; none: they cannot")
+	c.policyKnobs.declare(s)
+	c.hepKnobs.declare(s)
 	c.common.declare(s, netip.AddrPort{}, 2*time.Second, 30*time.Second)
 	if err := usage(s.Parse(e.args, e.out)); err != nil {
 		return nil, err
@@ -111,31 +118,23 @@ func (c *sipRole) run(e *env) error {
 	if err != nil {
 		return usage(err)
 	}
-	farms, err := parseFarms(c.farms)
-	if err != nil {
-		return usage(err)
-	}
-	listeners, err := edgeListeners(c.listen, c.internal, c.advertise)
-	if err != nil {
-		return usage(err)
-	}
 	secret, err := parseSecret(c.secret)
 	if err != nil {
 		return usage(err)
 	}
-	var client *ng.Client
 	var parts []part
 	var sources []obs.Source
 	var node sip.Media // stays nil without media: a nil *ng.Client in it would not be
 	if len(nodes) > 0 {
-		if client, err = ng.NewClient(ng.ClientConfig{Nodes: nodes, Timeout: c.mediaTimeout}); err != nil {
+		client, err := ng.NewClient(ng.ClientConfig{Nodes: nodes, Timeout: c.mediaTimeout})
+		if err != nil {
 			return usage(err)
 		}
 		node = client
 		parts = append(parts, part{"ng", client.Run})
 		sources = append(sources, ngClientSource(client))
 	}
-	cfg, err := c.config(e, secret, listeners, farms, node)
+	cfg, err := c.proxyConfig(e, secret, node)
 	if err != nil {
 		return err
 	}
@@ -149,6 +148,14 @@ func (c *sipRole) run(e *env) error {
 		}
 		parts = append(parts, users.parts...)
 	}
+	tap, err := c.hepKnobs.open("sip", e)
+	if err != nil {
+		return err
+	}
+	if tap != nil {
+		cfg.Tap = tap
+		parts, sources = append(parts, tap.part), append(sources, tap.source)
+	}
 	proxy, err := sip.New(cfg)
 	if err != nil {
 		return usage(err)
@@ -157,8 +164,48 @@ func (c *sipRole) run(e *env) error {
 	st.listeners = edgeListenerNames(proxy)
 	st.counts = func() map[string]int64 { return sipCounts(proxy.Stats()) }
 	st.nodes = func() []NodeStatus { return farmNodes(proxy) }
-	parts = append(parts, part{"sip", proxy.Run})
+	st.actions = farmActions(proxy)
+	st.actions["/reload"] = func(url.Values) error { return reloadSIP(e, secret, proxy) }
+	parts = append(parts, part{"reload", st.onHangup(e.log)}, part{"sip", proxy.Run})
 	return st.serve(e, c.common, append(sources, sipSource(proxy)), nil, drainer{refuse: proxy.Drain}, parts...)
+}
+
+// proxyConfig is all of the proxy's configuration but what has a life of its own: accounts and capture.
+func (c *sipRole) proxyConfig(e *env, secret []byte, node sip.Media) (sip.Config, error) {
+	farms, err := parseFarms(c.farms)
+	if err != nil {
+		return sip.Config{}, usage(err)
+	}
+	listeners, err := edgeListeners(c.listen, c.internal, c.advertise)
+	if err != nil {
+		return sip.Config{}, usage(err)
+	}
+	cfg, err := c.edgeKnobs.config(e, secret, listeners, farms, node)
+	if err != nil {
+		return cfg, err
+	}
+	if c.node != "" {
+		if _, cfg.NodeAddr, err = splitProtoAddr(c.node, "udp"); err != nil {
+			return cfg, flagError("sip", "node", fmt.Errorf("%q: %w", c.node, err), protoAddrAllowed("udp"))
+		}
+	}
+	return cfg, usage(c.policyKnobs.apply(&cfg))
+}
+
+// reloadSIP reads flags, environment and file again and swaps what can change while messages flow. A bad file changes nothing.
+func reloadSIP(e *env, secret []byte, proxy *sip.Proxy) error {
+	c, err := parseSIP(e)
+	if err != nil {
+		return err
+	}
+	cfg, err := c.proxyConfig(e, secret, nil)
+	if err != nil {
+		return err
+	}
+	if err := proxy.Reload(cfg.Reloadable()); err != nil {
+		return err
+	}
+	return proxy.Transport().ReloadCertificates()
 }
 
 // config is the proxy's for both roles that have one.
@@ -214,11 +261,12 @@ func parseFarm(text string) (dispatch.Farm, []dispatch.NodeConfig, error) {
 	}
 	var nodes []dispatch.NodeConfig
 	for node := range strings.SplitSeq(list, ",") {
-		proto, addr, err := splitProtoAddr(node, "udp", "tcp", "tls")
+		proto, addr, err := splitProtoAddr(node, "udp", "udp+tcp", "tcp", "tls")
 		if err != nil {
 			return 0, nil, fmt.Errorf("node %q: %w", node, err)
 		}
-		nodes = append(nodes, dispatch.NodeConfig{Addr: addr, Proto: proto})
+		proto, both := strings.CutSuffix(proto, "+tcp")
+		nodes = append(nodes, dispatch.NodeConfig{Addr: addr, Proto: proto, TCP: both})
 	}
 	return farm, nodes, nil
 }

@@ -3,15 +3,22 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"net/url"
+	"os"
+	"os/signal"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"rtcedge/internal/obs"
 	"rtcedge/media"
 	"rtcedge/media/ng"
+	"rtcedge/sip"
 )
 
 // status collects what the admin port tells of a role and runs the role under it.
@@ -21,8 +28,9 @@ type status struct {
 	ready     atomic.Bool
 	listeners []string
 	counts    func() map[string]int64
-	nodes     func() []NodeStatus        // nil: the role knows no farm
-	onAdmin   func(netip.AddrPort) error // nil; called with the admin port's address before anything starts
+	nodes     func() []NodeStatus               // nil: the role knows no farm
+	actions   map[string]func(url.Values) error // what a POST to the admin port does, besides /drain
+	onAdmin   func(netip.AddrPort) error        // nil; called with the admin port's address before anything starts
 }
 
 func newStatus(role string) *status { return &status{role: role, started: time.Now()} }
@@ -48,13 +56,13 @@ func (st *status) serve(e *env, c common, sources []obs.Source, pages map[string
 	d.ready = st.ready.Store
 	if c.admin.IsValid() {
 		var once sync.Once
-		admin, err := obs.New(obs.Config{Addr: c.admin, Sources: sources, Pages: pages, Actions: map[string]func() error{
-			"/drain": func() error {
-				err := errors.New("already draining")
-				once.Do(func() { drain(); err = nil })
-				return err
-			},
-		}})
+		actions := map[string]func(url.Values) error{"/drain": func(url.Values) error {
+			err := errors.New("already draining")
+			once.Do(func() { drain(); err = nil })
+			return err
+		}}
+		maps.Copy(actions, st.actions)
+		admin, err := obs.New(obs.Config{Addr: c.admin, Sources: sources, Pages: pages, Actions: actions})
 		if err != nil {
 			return usage(err)
 		}
@@ -68,6 +76,40 @@ func (st *status) serve(e *env, c common, sources []obs.Source, pages map[string
 		parts = append([]part{{"admin", admin.Run}}, parts...)
 	}
 	return serve(ctx, e.log, d, parts...)
+}
+
+// onHangup reloads at each SIGHUP until its context ends.
+func (st *status) onHangup(log *slog.Logger) func(context.Context) error {
+	return func(ctx context.Context) error {
+		hangup := make(chan os.Signal, 1)
+		signal.Notify(hangup, syscall.SIGHUP)
+		defer signal.Stop(hangup)
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hangup:
+			}
+			if err := st.actions["/reload"](nil); err != nil {
+				log.Error("not reloaded, everything stays as it was", "error", err)
+				continue
+			}
+			log.Info("reloaded")
+		}
+	}
+}
+
+// farmActions let an operator take farm nodes out and back in.
+func farmActions(p *sip.Proxy) map[string]func(url.Values) error {
+	act := func(do func(name string, now time.Time) int) func(url.Values) error {
+		return func(q url.Values) error {
+			if name := q.Get("node"); do(name, time.Now()) == 0 {
+				return fmt.Errorf("no farm node %q (allowed: IP:PORT or PROTO:IP:PORT of a node, or call, conference, registrar)", name)
+			}
+			return nil
+		}
+	}
+	return map[string]func(url.Values) error{"/farm/drain": act(p.Farms().Drain), "/farm/up": act(p.Farms().Up)}
 }
 
 // callEndLog writes one line for each ended call, with its quality.

@@ -22,6 +22,8 @@ type upRole struct {
 	mediaKnobs
 	edgeKnobs
 	farmKnobs
+	policyKnobs
+	hepKnobs
 	listenIP                                               netip.Addr
 	advertise                                              netip.Addr
 	listenNG                                               netip.AddrPort
@@ -55,6 +57,8 @@ func parseUp(e *env) (*upRole, error) {
 	c.edgeKnobs.declare(s)
 	c.mediaKnobs.declare(s)
 	c.farmKnobs.declare(s)
+	c.policyKnobs.declare(s)
+	c.hepKnobs.declare(s)
 	c.common.declare(s, defaultAdmin(), 0, 5*time.Second)
 	if err := usage(s.Parse(e.args, e.out)); err != nil {
 		return nil, err
@@ -112,12 +116,25 @@ func (c *upRole) run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if err := c.policyKnobs.apply(&scfg); err != nil {
+		return usage(err)
+	}
 	accounts, err := loadAccounts(c.auth, c.realm, e)
 	if err != nil {
 		return usage(err)
 	}
 	if scfg.Auth, err = accounts.edgeAuth(secret); err != nil {
 		return usage(err)
+	}
+	parts := accounts.parts
+	sources := []obs.Source{mediaSource(engine), ngSource(server), farmSource(f)}
+	tap, err := c.hepKnobs.open("up", e)
+	if err != nil {
+		return err
+	}
+	if tap != nil {
+		scfg.Tap = tap
+		parts, sources = append(parts, tap.part), append(sources, tap.source)
 	}
 	proxy, err := sip.New(scfg)
 	if err != nil {
@@ -131,16 +148,16 @@ func (c *upRole) run(e *env) error {
 		return mergeCounts(sipCounts(proxy.Stats()), mediaCounts(engine.Stats()), farmCounts(f.Stats()))
 	}
 	st.nodes = func() []NodeStatus { return farmNodes(proxy) }
+	st.actions = farmActions(proxy)
 	st.onAdmin = func(admin netip.AddrPort) error {
 		state := upState{PID: os.Getpid(), SIP: proxy.Listeners()[0].Addr().String(), Admin: admin.String(), Opus: hasOpus(), Accounts: accounts.plain}
 		c.greet(e, state, st.listeners)
 		return state.write(c.stateFile)
 	}
 	defer func() { upState{PID: os.Getpid()}.remove(c.stateFile) }()
-	sources := []obs.Source{sipSource(proxy), mediaSource(engine), ngSource(server), farmSource(f)}
-	return st.serve(e, c.common, sources, mediaPages(engine),
+	return st.serve(e, c.common, append(sources, sipSource(proxy)), mediaPages(engine),
 		drainer{refuse: proxy.Drain, calls: func() int { return f.Stats().Calls }},
-		append(accounts.parts, part{"media", engine.Run}, part{"ng", server.Run}, part{"sip", proxy.Run}, part{"farm", f.Run})...)
+		append(parts, part{"media", engine.Run}, part{"ng", server.Run}, part{"sip", proxy.Run}, part{"farm", f.Run})...)
 }
 
 // freePort finds one that is free for UDP and TCP: phones expect SIP on the same port of both.

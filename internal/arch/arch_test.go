@@ -47,13 +47,15 @@ var allowed = map[string][]string{
 	"internal/obs":    nil,
 	"internal/simnet": nil,
 
-	"cmd/rtcedge": {"*"},
-	"bench/demo":  {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
-	"e2e":         {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
+	"cmd/rtcedge":   {"*"},
+	"bench/demo":    {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
+	"bench/sipload": nil,
+	"bench/rtpload": {"media/ng", "media/sdp", "media/mediatest", "transcode/*"},
+	"e2e":           {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 }
 
-// testOnly may be imported by the tests of any package, and by the programs that play a stranger.
-var testOnly = []string{"sip/siptest", "media/mediatest", "internal/simnet"}
+// testOnly may be imported by the tests of any package: the strangers, the simulated network, and the tables that tones are measured with.
+var testOnly = []string{"sip/siptest", "media/mediatest", "internal/simnet", "transcode/g711"}
 
 const module = "rtcedge/"
 

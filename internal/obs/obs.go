@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -24,10 +25,10 @@ import (
 
 // Config of the admin port.
 type Config struct {
-	Addr    netip.AddrPort          // where to listen; port 0 takes a free one
-	Sources []Source                // what /metrics prints besides the Go runtime's and the process' own
-	Pages   map[string]func() any   // path -> value printed as JSON, like "/calls"
-	Actions map[string]func() error // path -> what a POST does, like "/drain"; its error is answered as 409
+	Addr    netip.AddrPort                    // where to listen; port 0 takes a free one
+	Sources []Source                          // what /metrics prints besides the Go runtime's and the process' own
+	Pages   map[string]func() any             // path -> value printed as JSON, like "/calls"
+	Actions map[string]func(url.Values) error // path -> what a POST does, like "/drain"; its error is answered as 409
 }
 
 // Server is the admin port of one process. New opens the port, Run serves it.
@@ -96,8 +97,8 @@ func (s *Server) handler() http.Handler {
 		})
 	}
 	for path, act := range s.cfg.Actions {
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, _ *http.Request) {
-			if err := act(); err != nil {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			if err := act(r.URL.Query()); err != nil {
 				http.Error(w, err.Error(), http.StatusConflict)
 				return
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -71,8 +72,10 @@ func TestMetricsPagesActionsAndPprof(t *testing.T) {
 				{Name: "calls", Help: "calls now", Gauge: true, Value: 7},
 			}
 		}},
-		Pages:   map[string]func() any{"/calls": func() any { return []string{"a@b"} }},
-		Actions: map[string]func() error{"/drain": func() error { return nil }, "/bad": func() error { return errors.New("already draining") }},
+		Pages: map[string]func() any{"/calls": func() any { return []string{"a@b"} }},
+		Actions: map[string]func(url.Values) error{
+			"/drain": func(url.Values) error { return nil },
+			"/bad":   func(q url.Values) error { return errors.New("already draining " + q.Get("node")) }},
 	})
 	_, _ = get(t, base+"/metrics")
 	code, text := get(t, base+"/metrics")

@@ -15,7 +15,39 @@ const (
 	CmdQuery  = "query"
 	CmdList   = "list"
 	CmdStats  = "statistics"
+
+	CmdStartRecording = "start recording"
+	CmdStopRecording  = "stop recording"
+	CmdPauseRecording = "pause recording"
+	CmdBlockMedia     = "block media"
+	CmdUnblockMedia   = "unblock media"
+	CmdSilenceMedia   = "silence media"
+	CmdUnsilenceMedia = "unsilence media"
+	CmdBlockDTMF      = "block dtmf"
+	CmdUnblockDTMF    = "unblock dtmf"
+	CmdPlayDTMF       = "play dtmf"
 )
+
+// Commands of rtpengine that a node may refuse.
+const (
+	CmdPlayMedia       = "play media"
+	CmdStopMedia       = "stop media"
+	CmdStartForwarding = "start forwarding"
+	CmdStopForwarding  = "stop forwarding"
+	CmdPublish         = "publish"
+	CmdSubscribe       = "subscribe request"
+	CmdSubscribeAnswer = "subscribe answer"
+	CmdUnsubscribe     = "unsubscribe"
+)
+
+// Commands lists those that a node carries out.
+func Commands() []string {
+	return []string{
+		CmdPing, CmdOffer, CmdAnswer, CmdDelete, CmdQuery, CmdList, CmdStats, CmdStartRecording, CmdStopRecording,
+		CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia, CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF,
+		CmdPlayDTMF,
+	}
+}
 
 // Results of a command.
 const (
@@ -68,6 +100,12 @@ type Request struct {
 	Metadata      string
 	Limit         int // of a list; 0 is rtpengine's default of 32
 
+	// Of play DTMF: keys (0-9, *, #, A-D) or the number of an event; how long each sounds and the pause behind it, 0 is the
+	// default of the node; volume in dBm0 without a sign.
+	Code            string
+	Duration, Pause time.Duration
+	Volume          int
+
 	Unknown []string // keys and list words that nobody here understands: ignored and counted
 }
 
@@ -95,7 +133,7 @@ type Response struct {
 	SDP         []byte
 	Call        *CallInfo      // query and delete
 	Calls       []string       // list
-	Statistics  map[string]any // statistics: nested maps of int64, float64 and string
+	Statistics  map[string]any // statistics: nested maps and lists of int64, float64 and string
 }
 
 // CallInfo is what a query tells of one call.

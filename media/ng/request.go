@@ -114,6 +114,8 @@ func (r *Request) set(name, key string, v any) error {
 		r.Label = text(v)
 	case "metadata":
 		r.Metadata = text(v)
+	case "code", "digit":
+		r.Code = text(v)
 	case "flags":
 		for _, w := range texts(v) {
 			if err := r.word(w); err != nil {
@@ -212,6 +214,22 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 		} else {
 			r.PTimeReverse = time.Duration(n) * time.Millisecond
 		}
+	case "duration", "pause":
+		n, ok := number(v)
+		if !ok || n < 0 || n > maxDigitTime {
+			return bad(fmt.Sprintf("milliseconds 0..%d", maxDigitTime))
+		}
+		if name == "duration" {
+			r.Duration = time.Duration(n) * time.Millisecond
+		} else {
+			r.Pause = time.Duration(n) * time.Millisecond
+		}
+	case "volume":
+		n, ok := number(v)
+		if !ok || n < -63 || n > 63 {
+			return bad("dBm0 -63..63")
+		}
+		r.Volume = int(n)
 	case "limit":
 		n, ok := number(v)
 		if !ok || n < 1 || n > maxItems {
@@ -224,10 +242,11 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 	return err
 }
 
-// Bounds of numbers, chosen by us: a day, and twice the longest packet of Opus.
+// Bounds of numbers, chosen by us: a day, twice the longest packet of Opus, and a minute.
 const (
-	maxSeconds = 86400
-	maxPTime   = 240
+	maxSeconds   = 86400
+	maxPTime     = 240
+	maxDigitTime = 60000
 )
 
 // transports are the profiles that a node can speak to the receiver of an SDP.
@@ -291,7 +310,8 @@ func (r *Request) Validate() error {
 		needs = []string{"call-id", "from-tag", "sdp"}
 	case CmdAnswer:
 		needs = []string{"call-id", "from-tag", "to-tag", "sdp"}
-	case CmdDelete, CmdQuery:
+	case CmdDelete, CmdQuery, CmdStartRecording, CmdStopRecording, CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia,
+		CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF, CmdPlayDTMF:
 		needs = []string{"call-id"}
 	}
 	for _, key := range needs {

@@ -72,6 +72,16 @@ func (r *Request) dict() map[string]any {
 	put("record-call", r.RecordCall)
 	put("label", r.Label)
 	put("metadata", r.Metadata)
+	put("code", r.Code)
+	if r.Duration > 0 {
+		d["duration"] = int64(r.Duration / time.Millisecond)
+	}
+	if r.Pause > 0 {
+		d["pause"] = int64(r.Pause / time.Millisecond)
+	}
+	if r.Volume != 0 {
+		d["volume"] = int64(r.Volume)
+	}
 	if r.Limit > 0 {
 		d["limit"] = int64(r.Limit)
 	}

@@ -187,3 +187,23 @@ func TestManyWords(t *testing.T) {
 		t.Errorf("%v, %d flags", err, len(req.Flags))
 	}
 }
+
+// TestB22PlayDTMFKeys: the keys of play DTMF go through both encodings; impossible values are refused.
+func TestB22PlayDTMFKeys(t *testing.T) {
+	want := &Request{Command: CmdPlayDTMF, CallID: "c", FromTag: "f", Code: "12#", Duration: 300 * time.Millisecond, Pause: 150 * time.Millisecond, Volume: -10}
+	got, err := requestFrom(want.dict())
+	if err != nil || got.Code != want.Code || got.Duration != want.Duration || got.Pause != want.Pause || got.Volume != want.Volume {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err = requestFrom(map[string]any{"command": "play DTMF", "call-id": "c", "digit": int64(5)}); err != nil || got.Command != CmdPlayDTMF || got.Code != "5" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for key, v := range map[string]any{"duration": int64(-1), "pause": "x", "volume": int64(99)} {
+		if _, err := requestFrom(map[string]any{"command": "play DTMF", key: v}); err == nil {
+			t.Errorf("%s %v was taken", key, v)
+		}
+	}
+	if err := (&Request{Command: CmdPlayDTMF}).Validate(); err == nil {
+		t.Error("no call-id is needed")
+	}
+}

@@ -73,6 +73,9 @@ func (t *TagInfo) dict(quality map[string]any) map[string]any {
 		if m.Codec != "" {
 			md["codec"] = m.Codec
 		}
+		if m.Interface != "" {
+			md["interface"] = m.Interface
+		}
 		medias[i] = md
 	}
 	d["medias"] = medias

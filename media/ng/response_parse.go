@@ -97,7 +97,7 @@ func callInfo(t tree) *CallInfo {
 }
 
 func mediaInfo(t tree) MediaInfo {
-	m := MediaInfo{Index: int(t.number("index")), Type: t.text("type"), Protocol: t.text("protocol"), Codec: t.text("codec")}
+	m := MediaInfo{Index: int(t.number("index")), Type: t.text("type"), Protocol: t.text("protocol"), Codec: t.text("codec"), Interface: t.text("interface")}
 	for _, s := range t.trees("streams") {
 		flags := texts(s["flags"])
 		m.Streams = append(m.Streams, StreamInfo{

@@ -92,7 +92,9 @@ func (c *serverStats) end(command string, failed bool, took time.Duration) {
 
 func isCommand(command string) bool {
 	switch command {
-	case CmdPing, CmdOffer, CmdAnswer, CmdDelete, CmdQuery, CmdList, CmdStats:
+	case CmdPing, CmdOffer, CmdAnswer, CmdDelete, CmdQuery, CmdList, CmdStats, CmdStartRecording, CmdStopRecording,
+		CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia, CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF,
+		CmdPlayDTMF:
 		return true
 	}
 	return false

@@ -40,9 +40,9 @@ func (c *Credential) ha1(a Algorithm) []byte {
 	return c.md5[:]
 }
 
-// Sizes of a nonce: 4 bytes of seconds since 1970, 8 random ones, 16 of the HMAC.
+// Sizes of a nonce: 4 bytes of seconds since 1970, 4 that name the source, 4 random ones, 16 of the HMAC.
 const (
-	nonceClear = 4 + 8
+	nonceClear = 4 + 4 + 4
 	nonceMAC   = 16
 	nonceText  = ((nonceClear+nonceMAC)*8 + 5) / 6 // in base64 without padding
 )
@@ -62,30 +62,31 @@ func newScratch(secret []byte) *scratch {
 	return &scratch{mac: hmac.New(sha256.New, secret), sum: make([]byte, 0, sha256.Size), buf: make([]byte, 0, 512)}
 }
 
-func (s *scratch) appendNonce(dst []byte, alg Algorithm, realm string, now time.Time) []byte {
+func (s *scratch) appendNonce(dst []byte, alg Algorithm, realm string, source uint64, now time.Time) []byte {
 	n := s.nonce[:nonceClear]
 	binary.BigEndian.PutUint32(n, uint32(now.Unix()))
 	// Random, so that two clients never share a nonce-count; math/rand is enough since the HMAC is what cannot be guessed.
-	binary.BigEndian.PutUint64(n[4:], rand.Uint64())
+	binary.BigEndian.PutUint32(n[4:], uint32(source))
+	binary.BigEndian.PutUint32(n[8:], rand.Uint32())
 	s.buf = append(s.buf[:0], realm...)
 	n = append(n, s.seal(n, alg, s.buf)...)
 	return base64.RawURLEncoding.AppendEncode(dst, n)
 }
 
-// readNonce proves a nonce and returns when it was made and a number that no other nonce has.
-func (s *scratch) readNonce(text []byte, alg Algorithm, realm []byte) (issued time.Time, id uint64, ok bool) {
+// readNonce proves a nonce and returns when and for which source it was made, and a number that no other nonce has.
+func (s *scratch) readNonce(text []byte, alg Algorithm, realm []byte) (issued time.Time, source uint32, id uint64, ok bool) {
 	if len(text) != nonceText {
-		return time.Time{}, 0, false
+		return time.Time{}, 0, 0, false
 	}
 	n, err := base64.RawURLEncoding.Decode(s.nonce[:], text)
 	if err != nil || n != nonceClear+nonceMAC {
-		return time.Time{}, 0, false
+		return time.Time{}, 0, 0, false
 	}
 	clear, mac := s.nonce[:nonceClear], s.nonce[nonceClear:n]
 	if !hmac.Equal(mac, s.seal(clear, alg, realm)) {
-		return time.Time{}, 0, false
+		return time.Time{}, 0, 0, false
 	}
-	return time.Unix(int64(binary.BigEndian.Uint32(clear)), 0), binary.BigEndian.Uint64(mac), true
+	return time.Unix(int64(binary.BigEndian.Uint32(clear)), 0), binary.BigEndian.Uint32(clear[4:]), binary.BigEndian.Uint64(mac), true
 }
 
 // seal computes the HMAC of a nonce. The first byte keeps it apart from other uses of the same secret.

@@ -13,7 +13,10 @@
 //  3. A right response is checked against the Request-URI, the nonce's age and the nonce-count seen before (replay.go).
 //  4. Failures whose nonce was ours come from a real source address: they may be counted in a BanList (limit.go).
 //
-// A nonce is the time of issue, 64 random bits, and the first 128 bits of HMAC-SHA256(secret, both, algorithm, realm).
+// A nonce is the time of issue, 32 bits that name the source it was given to, 32 random bits, and the first 128 bits of
+// HMAC-SHA256(secret, all three, algorithm, realm). A nonce that comes from another source is answered with a new one before the
+// password is looked at: so nobody can try passwords with nonces that another address fetched, nor have a victim banned by
+// failing in its name.
 //
 // What is remembered (nonce-counts, bans, rates) is bounded and may be lost: a lost nonce-count allows one replay within the
 // life of the nonce, nothing more.

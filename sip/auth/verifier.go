@@ -110,9 +110,14 @@ func New(cfg Config) (*Verifier, error) {
 // Algorithms are the offered ones: the caller makes one Challenge for each.
 func (v *Verifier) Algorithms() []Algorithm { return v.cfg.Algorithms }
 
-// Challenge appends the value of a WWW-Authenticate or Proxy-Authenticate field with a new nonce. stale tells the client that
-// its password was right and only the nonce too old.
+// Challenge appends the value of a WWW-Authenticate or Proxy-Authenticate field with a new nonce, for any source. stale tells
+// the client that its password was right and only the nonce too old.
 func (v *Verifier) Challenge(dst []byte, realm string, alg Algorithm, stale bool, now time.Time) []byte {
+	return v.ChallengeTo(dst, realm, alg, stale, 0, now)
+}
+
+// ChallengeTo is Challenge with a nonce for one source only, see Request.Source.
+func (v *Verifier) ChallengeTo(dst []byte, realm string, alg Algorithm, stale bool, source uint64, now time.Time) []byte {
 	dst = append(dst, `Digest realm="`...)
 	for i := range len(realm) {
 		if realm[i] == '"' || realm[i] == '\\' {
@@ -122,7 +127,7 @@ func (v *Verifier) Challenge(dst []byte, realm string, alg Algorithm, stale bool
 	}
 	dst = append(dst, `", nonce="`...)
 	s := v.scratch.Get().(*scratch)
-	dst = s.appendNonce(dst, alg, realm, now)
+	dst = s.appendNonce(dst, alg, realm, source, now)
 	v.scratch.Put(s)
 	dst = append(dst, `", algorithm=`...)
 	dst = append(dst, alg.String()...)
@@ -146,12 +151,15 @@ type Request struct {
 	// least of the source address. A nonce-count that was seen is accepted again for the same Tx only, since a stateless
 	// edge sees every retransmission. 0: replay is not checked.
 	Tx uint64
+	// Source is a keyed hash of the source's address without its port: the nonce must have been made for it by ChallengeTo.
+	// 0: the nonce may have been made for anybody.
+	Source uint64
 }
 
 // Reason is the outcome of a check.
 type Reason uint8
 
-// The outcomes. For all but OK the caller challenges again, for Stale and Replayed with stale=true.
+// The outcomes. For all but OK the caller challenges again, for Stale, Replayed and Moved with stale=true.
 const (
 	OK          Reason = iota
 	Malformed          // not a Digest header field that can be understood, or a part is missing
@@ -162,11 +170,12 @@ const (
 	URIMismatch        // the digest was made for another Request-URI
 	Stale              // right, but the nonce is too old
 	Replayed           // right, but its nonce-count was used by another request
+	Moved              // the nonce was made for another source; the password was not looked at
 	reasons
 )
 
 var reasonNames = [reasons]string{
-	"ok", "malformed", "unsupported", "other_realm", "forged", "refused", "uri_mismatch", "stale", "replayed",
+	"ok", "malformed", "unsupported", "other_realm", "forged", "refused", "uri_mismatch", "stale", "replayed", "moved",
 }
 
 // String returns the name for a metric's label.
@@ -178,7 +187,7 @@ func (r Reason) String() string {
 }
 
 // Stale tells whether the next challenge says stale=true.
-func (r Reason) Stale() bool { return r == Stale || r == Replayed }
+func (r Reason) Stale() bool { return r == Stale || r == Replayed || r == Moved }
 
 // Result is the outcome and who it is about. User and Realm are as sent, without quotes, and borrowed from Request.Value; with
 // a reason other than OK they are claims. A name with escaped characters is a copy.
@@ -186,8 +195,8 @@ type Result struct {
 	Reason Reason
 	User   []byte
 	Realm  []byte
-	// Received means that the nonce is ours: the sender has got our challenge, so its source address is no forged one and
-	// a failure may be counted against it.
+	// Received means that the nonce is ours and, where Request.Source is given, was made for it: the sender has got our
+	// challenge, so its source address is no forged one and a failure may be counted against it.
 	Received bool
 }
 
@@ -209,9 +218,13 @@ func (v *Verifier) Check(r Request, now time.Time) Result {
 	}
 	s := v.scratch.Get().(*scratch)
 	defer v.scratch.Put(s)
-	issued, id, ok := s.readNonce(h.nonce, alg, res.Realm)
+	issued, source, id, ok := s.readNonce(h.nonce, alg, res.Realm)
 	if !ok {
 		res.Reason = Forged
+		return res
+	}
+	if r.Source != 0 && source != uint32(r.Source) {
+		res.Reason = Moved
 		return res
 	}
 	res.Received = true

@@ -38,12 +38,24 @@ func ParseFarm(name string) (Farm, error) {
 	return 0, fmt.Errorf("unknown farm %q: allowed are call, conference and registrar", name)
 }
 
+// MarshalText is the name, for configuration files.
+func (f Farm) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
+// UnmarshalText reads a name.
+func (f *Farm) UnmarshalText(text []byte) (err error) {
+	*f, err = ParseFarm(string(text))
+	return err
+}
+
 // NodeConfig is one farm node.
 type NodeConfig struct {
 	// Addr is where the node listens, and where its requests come from.
 	Addr netip.AddrPort
 	// Proto is the transport to it: udp, tcp or tls. Default udp.
 	Proto string
+	// TCP says that the node, whose Proto is udp, listens on the same port for TCP too: requests larger than 1,300 bytes go there
+	// (RFC 3261 section 18.1.1). Default false.
+	TCP bool
 	// Weight is its share of new dialogs. Default 1. A node with 0.5 gets half of what one with 1 gets.
 	Weight float64
 	// Drain keeps new dialogs away from it from the start. Default false.
@@ -57,7 +69,8 @@ type Config struct {
 	// ProbeInterval is the time between two OPTIONS to a node. Default 500 ms.
 	ProbeInterval time.Duration
 	// ProbeTimeout is how long the answer to a probe may take; the probe is repeated once at half of it, so that one lost
-	// datagram takes no node out. Default 300 ms: with the interval a dead node is noticed within 0.8 s.
+	// datagram takes no node out. Default 300 ms: with the interval a dead node is noticed within 0.8 s. The last node of a farm
+	// gets twice that.
 	ProbeTimeout time.Duration
 	// SilentAfter is the time after which a node that owes an answer to something is probed out of turn. Default 250 ms.
 	SilentAfter time.Duration
@@ -102,6 +115,9 @@ func (c *Config) validate() error {
 			}
 			if n.Proto != "udp" && n.Proto != "tcp" && n.Proto != "tls" {
 				return fmt.Errorf("farm %s: node %s: transport %q: allowed are udp, tcp and tls", Farm(f), n.Addr, n.Proto)
+			}
+			if n.TCP && n.Proto != "udp" {
+				return fmt.Errorf("farm %s: node %s: tcp besides %s: allowed besides udp only", Farm(f), n.Addr, n.Proto)
 			}
 			if n.Weight == 0 {
 				n.Weight = 1

@@ -181,6 +181,31 @@ func TestProbeLoss(t *testing.T) {
 	}
 }
 
+// TestB11StallIsNoDeath: a node that is heard lives although its probe was lost, and the last node of a farm gets twice the time,
+// since without it every new call is refused.
+func TestB11StallIsNoDeath(t *testing.T) {
+	s := newSet(t, nodes(1))
+	now, p := start, &probes{}
+	all, none := func(netip.AddrPort) bool { return true }, func(netip.AddrPort) bool { return false }
+	run(s, p, &now, 3*time.Second, all)
+	only := s.ByAddr(nodes(1)[0].Addr)
+	for range 100 {
+		run(s, p, &now, 100*time.Millisecond, none)
+		only.Heard()
+		if only.State() != Up {
+			t.Fatal("a node that speaks was taken out")
+		}
+	}
+	run(s, p, &now, time.Second, all)
+	silent := now
+	for only.State() == Up && now.Sub(silent) < 3*time.Second {
+		run(s, p, &now, 10*time.Millisecond, none)
+	}
+	if d := now.Sub(silent); d < 500*time.Millisecond || d > 1200*time.Millisecond {
+		t.Errorf("the last node was taken out after %v, want between 0.6 s and one interval more", d)
+	}
+}
+
 func TestUpdate(t *testing.T) {
 	list := nodes(3)
 	s := newSet(t, list)

@@ -41,6 +41,7 @@ type Node struct {
 	suspect atomic.Bool   // unreachable by ICMP or a refused connection
 	live    atomic.Bool   // the last verdict of the probes
 	drained atomic.Bool   // the operator's will
+	tcp     atomic.Bool   // configured: listens for TCP besides
 
 	probe probe // Set.mu guards it
 }
@@ -50,7 +51,8 @@ type probe struct {
 	next    time.Time // when the next one is due
 	sentAt  time.Time // zero: none is on its way
 	repeats int
-	answers int // in a row
+	heard   uint64 // the node's count of messages when it was sent
+	answers int    // in a row
 	since   time.Time
 }
 
@@ -59,6 +61,9 @@ func (n *Node) Addr() netip.AddrPort { return n.addr }
 
 // Proto is the transport to it.
 func (n *Node) Proto() string { return n.proto }
+
+// TCP tells if large requests may go to the node over TCP.
+func (n *Node) TCP() bool { return n.tcp.Load() }
 
 // State is the node's state now.
 func (n *Node) State() State {

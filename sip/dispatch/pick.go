@@ -101,16 +101,41 @@ func (t *table) epoch(now time.Time) *epoch {
 
 // choose is weighted rendezvous hashing: the highest of -weight/ln(u), u uniform in 0..1 by the hash of key and node.
 func choose(members []member, hash uint64) *Node {
+	if len(members) == 1 {
+		return members[0].node
+	}
+	if equal(members) {
+		return chooseEqual(members, hash)
+	}
 	var best *Node
 	top := math.Inf(-1)
 	for i := range members {
 		m := &members[i]
-		if len(members) == 1 {
-			return m.node
-		}
 		u := (float64(mix(hash^m.node.seed)>>11) + 0.5) / (1 << 53)
 		if score := -m.weight / math.Log(u); score > top || score == top && m.node.seed > best.seed {
 			best, top = m.node, score
+		}
+	}
+	return best
+}
+
+func equal(members []member) bool {
+	for i := range members {
+		if members[i].weight != members[0].weight {
+			return false
+		}
+	}
+	return true
+}
+
+// chooseEqual is choose for equal weights: the score grows with u, so that u itself can be compared and no logarithm is needed.
+func chooseEqual(members []member, hash uint64) *Node {
+	var best *Node
+	var top uint64
+	for i := range members {
+		n := members[i].node
+		if u := mix(hash^n.seed) >> 11; best == nil || u > top || u == top && n.seed > best.seed {
+			best, top = n, u
 		}
 	}
 	return best

@@ -37,13 +37,20 @@ func (s *Set) Tick(now time.Time, p Prober) (next time.Duration) {
 func (s *Set) tickLocked(n *Node, now time.Time) (send, changed bool) {
 	pr := &n.probe
 	if !pr.sentAt.IsZero() {
+		patience := s.cfg.ProbeTimeout
+		if n.live.Load() && s.lastLocked(n) {
+			// Without it every new call gets 503: a moment's stall must not do that.
+			patience *= 2
+		}
 		switch waited := now.Sub(pr.sentAt); {
-		case waited >= s.cfg.ProbeTimeout:
+		case n.live.Load() && n.heard.Load() != pr.heard:
+			pr.sentAt = time.Time{} // it said something else: it lives, whatever became of the probe
+		case waited >= patience:
 			pr.sentAt, pr.answers = time.Time{}, 0
 			if n.live.Swap(false) {
 				pr.since, changed = now, true
 			}
-		case waited >= s.cfg.ProbeTimeout/2 && pr.repeats == 0:
+		case waited >= time.Duration(pr.repeats+1)*s.cfg.ProbeTimeout/2:
 			pr.repeats++
 			send = true
 		}
@@ -60,10 +67,28 @@ func (s *Set) tickLocked(n *Node, now time.Time) (send, changed bool) {
 	if !due {
 		return false, false
 	}
-	pr.sentAt, pr.repeats = now, 0
+	pr.sentAt, pr.repeats, pr.heard = now, 0, n.heard.Load()
 	// The phase differs from node to node, so that a large farm's probes do not leave in one burst.
 	pr.next = now.Add(s.cfg.ProbeInterval - time.Duration(n.seed%16)*s.cfg.ProbeInterval/256)
 	return true, false
+}
+
+// lastLocked tells if a farm of the node has no other one that takes new dialogs.
+func (s *Set) lastLocked(n *Node) bool {
+	for f := range s.members {
+		mine, others := false, false
+		for _, m := range s.members[f] {
+			if m.node == n {
+				mine = true
+			} else if m.node.eligible() {
+				others = true
+			}
+		}
+		if mine && !others {
+			return true
+		}
+	}
+	return false
 }
 
 // Answered notes the answer to a probe, of any status: a node that speaks SIP lives.

@@ -60,6 +60,7 @@ func (s *Set) Update(cfg Config, now time.Time) error {
 				}
 				kept[nc.Addr] = n
 			}
+			n.tcp.Store(nc.TCP)
 			if nc.Drain {
 				n.drained.Store(true)
 			}
@@ -162,6 +163,33 @@ func (s *Set) SetDrain(a netip.AddrPort, on bool, now time.Time) bool {
 	n.drained.Store(on)
 	s.publishLocked(now)
 	return true
+}
+
+// Drain keeps new dialogs away from the nodes that a name means: IP:PORT, PROTO:IP:PORT, or a farm for all of its nodes. It returns how
+// many there are.
+func (s *Set) Drain(name string, now time.Time) int { return s.drainNamed(name, true, now) }
+
+// Up lets new dialogs go to them again.
+func (s *Set) Up(name string, now time.Time) int { return s.drainNamed(name, false, now) }
+
+func (s *Set) drainNamed(name string, on bool, now time.Time) (found int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := map[*Node]bool{}
+	for f := range s.members {
+		for _, m := range s.members[f] {
+			n := m.node
+			if seen[n] || name != Farm(f).String() && name != n.addr.String() && name != n.proto+":"+n.addr.String() {
+				continue
+			}
+			seen[n] = true
+			n.drained.Store(on)
+		}
+	}
+	if len(seen) > 0 {
+		s.publishLocked(now)
+	}
+	return len(seen)
 }
 
 // Info is what an operator sees of a node.

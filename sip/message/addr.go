@@ -27,7 +27,7 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 		if len(b) == 0 || b[0] != '<' {
 			return nil, false
 		}
-	} else if at := bytes.IndexByte(b, '<'); at > 0 && !bytes.ContainsAny(b[:at], ",;") {
+	} else if at := bytes.IndexByte(b, '<'); at > 0 && bytes.IndexByte(b[:at], ',') < 0 && bytes.IndexByte(b[:at], ';') < 0 {
 		a.Display = trimLWS(b[:at])
 		for _, c := range a.Display { // RFC 4475 section 3.1.2.15: an unquoted display name is tokens
 			if !tokenChar[c] && !isLWS(c) {
@@ -59,9 +59,11 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 	if bytes.IndexByte(a.URI, ':') <= 0 {
 		return nil, false
 	}
-	end := listEnd(b, ',')
-	if end < 0 {
-		return nil, false
+	end := len(b)
+	if bytes.IndexByte(b, ',') >= 0 || bytes.IndexByte(b, '<') >= 0 || bytes.IndexByte(b, '"') >= 0 {
+		if end = listEnd(b, ','); end < 0 {
+			return nil, false
+		}
 	}
 	a.Params = trimLWS(b[:end])
 	if len(a.Params) > 0 && a.Params[0] != ';' {

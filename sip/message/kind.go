@@ -23,6 +23,9 @@ const (
 	ProxyRequire
 	Path
 	Supported
+	ReferTo
+	Replaces
+	UserAgent
 	Internal // VB-* and VBOUT-*: spoken between edge and farm only
 	numKinds
 )
@@ -53,6 +56,8 @@ func kindOf(name []byte) Kind {
 			return ContentEncoding
 		case 'k':
 			return Supported
+		case 'r':
+			return ReferTo
 		}
 		return Other
 	case 2:
@@ -78,8 +83,17 @@ func kindOf(name []byte) Kind {
 			}
 			return match(name, "Contact", "contact", Contact)
 		}
+	case 8:
+		switch name[2] | 0x20 {
+		case 'f':
+			return match(name, "Refer-To", "refer-to", ReferTo)
+		case 'p':
+			return match(name, "Replaces", "replaces", Replaces)
+		}
 	case 9:
 		return match(name, "Supported", "supported", Supported)
+	case 10:
+		return match(name, "User-Agent", "user-agent", UserAgent)
 	case 12:
 		switch name[0] | 0x20 {
 		case 'c':

@@ -93,8 +93,8 @@ func (m *Message) startLine() Fault {
 	m.name, m.method = line[:sp], methodOf(line[:sp])
 	fault := FaultNone
 	rest := line[sp+1:]
-	if cut := bytes.TrimRight(rest, " \t"); len(cut) != len(rest) { // RFC 4475 section 3.1.2.10
-		rest, fault = cut, FaultStartLine
+	for len(rest) > 0 && (rest[len(rest)-1] == ' ' || rest[len(rest)-1] == '\t') { // RFC 4475 section 3.1.2.10
+		rest, fault = rest[:len(rest)-1], FaultStartLine
 	}
 	sp = bytes.LastIndexByte(rest, ' ')
 	if sp < 0 || len(rest)-sp < 5 || !EqualFold(rest[sp+1:sp+5], "sip/") {

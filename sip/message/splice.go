@@ -88,6 +88,16 @@ func (s *Splice) Addr(a netip.Addr) {
 	s.Put(a.AppendTo(b[:0]))
 }
 
+// Size is the length of what Append would write; at least, where cuts overlap.
+func (s *Splice) Size(m *Message) int {
+	size := len(m.raw)
+	for i := range s.n {
+		e := &s.edits[i]
+		size += int(e.end-e.text) + len(e.data) - int(e.to-e.from)
+	}
+	return size
+}
+
 // Append writes the outgoing message behind dst, which must have the room: it is never grown. ok is false if there were too
 // many edits, if their texts were too long or if dst is too short; dst is then returned as it came.
 func (s *Splice) Append(dst []byte, m *Message) (out []byte, ok bool) {

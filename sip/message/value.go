@@ -78,7 +78,7 @@ func NextParam(list []byte) (name, value []byte, hasValue bool, rest []byte, ok 
 	}
 	b := skipLWS(list[1:])
 	i := 0
-	for i < len(b) && (tokenChar[b[i]] || paramChar(b[i])) {
+	for i < len(b) && nameChar[b[i]] {
 		i++
 	}
 	if i == 0 {
@@ -106,14 +106,15 @@ func NextParam(list []byte) (name, value []byte, hasValue bool, rest []byte, ok 
 	return name, trimLWS(b[:end]), true, b[end:], true
 }
 
-// paramChar are characters that a URI's parameter may have beyond a token's: RFC 3261 section 25.1 param-unreserved.
-func paramChar(c byte) bool {
-	switch c {
-	case '[', ']', '/', ':', '&', '$', '(', ')':
-		return true
+// nameChar is what a parameter's name is made of: a token's characters and those that a URI's parameter may have besides, RFC 3261
+// section 25.1 param-unreserved.
+var nameChar = func() (t [256]bool) {
+	t = tokenChar
+	for _, c := range "[]/:&$()" {
+		t[c] = true
 	}
-	return false
-}
+	return t
+}()
 
 // Param finds a parameter by its lower-case name in a list that starts with a semicolon.
 func Param(list []byte, lower string) (value []byte, found bool) {

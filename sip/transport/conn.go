@@ -176,11 +176,26 @@ func (c *conn) finish(why CloseReason) {
 	c.pending = nil
 	c.mu.Unlock()
 	if q != nil {
-		c.shared().drops[DropConnClosed].Add(uint64(len(q.ends)))
+		c.shared().drops[DropConnClosed].Add(uint64(c.handBack(q)))
 		c.t.release(q)
 	}
 	c.l.conns.closed[c.reason].Add(1)
 	c.t.tasks.Done()
+}
+
+// handBack offers the Handler what waited for a connection that could not be opened, and returns how much of it is lost.
+func (c *conn) handBack(q *queue) (lost int) {
+	if c.reason != CloseDial || c.t.undelivered == nil {
+		return len(q.ends)
+	}
+	at := 0
+	for _, end := range q.ends {
+		if !c.t.undelivered.Undelivered(c.l, c.peer, q.b[at:end]) {
+			lost++
+		}
+		at = end
+	}
+	return lost
 }
 
 func (c *conn) key() peerKey { return peerKey{c.l.index, c.peer, c.host} }

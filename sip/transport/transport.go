@@ -53,6 +53,12 @@ type UnreachableHandler interface {
 	Unreachable(l *Listener, peer netip.AddrPort)
 }
 
+// UndeliveredHandler is a Handler that also wants to have back what waited for a connection which could not be opened. b is borrowed
+// for the call, which runs on the connection's goroutine and must not block. It returns whether it took care of b.
+type UndeliveredHandler interface {
+	Undelivered(l *Listener, peer netip.AddrPort, b []byte) bool
+}
+
 // A Target says where to send.
 type Target struct {
 	// Listener is the one whose socket, address and protocol are used. Required, except where Flow is set.
@@ -71,11 +77,18 @@ type Worker struct {
 	// its life; connections borrow workers from a pool, one per message.
 	State any
 
+	serial uint64 // of the read batch, UDP only
+	full   bool   // the batch had no room for more
+
 	t    *Transport
 	slot int      // whose counters to use
 	out  []*batch // by Listener.index; nil entries: send at once
 	msg  Message  // the one message in flight, reused
 }
+
+// Batch numbers the read batch that the message in flight belongs to, and tells if it was full, so that more may wait in the socket. A
+// connection has no batches: 0.
+func (w *Worker) Batch() (serial uint64, full bool) { return w.serial, w.full }
 
 // Send sends or queues a copy of b. A datagram leaves after the read batch at the latest.
 func (w *Worker) Send(b []byte, to Target) error {
@@ -93,6 +106,7 @@ type Transport struct {
 	cfg         Config
 	handler     Handler
 	unreachable UnreachableHandler // nil if the handler does not care
+	undelivered UndeliveredHandler // likewise
 	listeners   []*Listener
 	certs       *certificates // nil without TLS listeners
 
@@ -116,6 +130,7 @@ func New(cfg Config, h Handler) (*Transport, error) {
 	}
 	t := &Transport{cfg: cfg, handler: h}
 	t.unreachable, _ = h.(UnreachableHandler)
+	t.undelivered, _ = h.(UndeliveredHandler)
 	t.conns.init(&t.cfg)
 	t.workers.New = func() any { return &Worker{t: t, slot: t.sharedSlot()} }
 	t.queues.New = func() any { return new(queue) }

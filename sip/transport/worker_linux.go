@@ -158,6 +158,8 @@ func (w *kernelWorker) read(k *kernelSocket) {
 		return // EAGAIN, or an ICMP error, which the error queue has in full
 	}
 	c := &k.l.counters[w.slot]
+	w.serial++
+	w.full = n == batchSize
 	var messages, size uint64
 	for i := range int(n) {
 		m := &w.msgs[i]

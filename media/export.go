@@ -1,0 +1,130 @@
+package media
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// exportWait bounds how long Export waits for the worker, chosen by us: a worker that has not run yet never answers.
+const exportWait = 2 * time.Second
+
+// Export makes the session record of a call, for Restore on another node; one with ICE or DTLS-SRTP has none. It changes nothing. A record is worth making anew after
+// each change (Config.Changed) and, while packets flow, before half of the five minutes are over for which one with SRTP is
+// good.
+func (e *Engine) Export(callID string) ([]byte, error) {
+	c, err := e.lock(callID, false)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, fmt.Errorf("export: unknown call-id %q", callID)
+	}
+	defer c.mu.Unlock()
+	if c.handshaken() {
+		return nil, fmt.Errorf("export: call %q has ICE or DTLS-SRTP, which stay with the node that agreed on them", callID)
+	}
+	rec := callRecord{V: snapshotVersion, CallID: c.id, Created: c.created}
+	for _, d := range c.dialogs {
+		rec.Dialogs = append(rec.Dialogs, d.record())
+	}
+	done := make(chan struct{})
+	if !c.worker.loop.Do(func() {
+		rec.At = e.cfg.Now()
+		for i, d := range c.dialogs {
+			for k, s := range d.streams {
+				if s != nil {
+					s.recordState(rec.Dialogs[i].Streams[k])
+				}
+			}
+		}
+		close(done)
+	}) {
+		return nil, errors.New("export: the engine has ended")
+	}
+	timer := time.NewTimer(exportWait)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		return nil, errors.New("export: the worker does not answer, does the engine run?")
+	}
+	return json.Marshal(&rec)
+}
+
+// handshaken tells if keys or ways were agreed on in the media path; call.mu is held. A record without them would be restored as a call
+// in plain RTP.
+func (c *call) handshaken() bool {
+	for _, d := range c.dialogs {
+		for _, s := range d.streams {
+			for i := range 2 {
+				if s != nil && (s.legs[i].dtls.rtp != nil || s.legs[i].ice.agent != nil) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// record is the control side of a dialog; call.mu is held.
+func (d *dialog) record() dialogRecord {
+	r := dialogRecord{Offer: d.offer.record()}
+	for i := range d.parties {
+		p := &d.parties[i]
+		r.Parties[i] = partyRecord{Tags: p.tags, Label: p.label, Interface: p.network.Name, Local: p.network.Addr, Created: p.created}
+	}
+	for _, s := range d.streams {
+		if s == nil {
+			r.Streams = append(r.Streams, nil)
+			continue
+		}
+		sr := &streamRecord{CName: string(s.cname[:])}
+		for i := range s.legs {
+			sr.Legs[i] = s.legs[i].record()
+		}
+		r.Streams = append(r.Streams, sr)
+	}
+	return r
+}
+
+func (l *leg) record() legRecord {
+	r := legRecord{Port: l.rtp.conn.LocalAddr().Port(), SSRC: l.ssrc, Far: l.far.record(), Own: l.keys.own, Gate: l.gate.Load()}
+	if l.keys.Local.Suite != srtpPlain {
+		local, remote := l.keys.Local, l.keys.Remote
+		r.Local, r.Remote = &local, &remote
+	}
+	if l.pipe != nil {
+		cfg := l.pipeConfig
+		r.Pipe = &cfg
+	}
+	r.In = [3]int64{int64(l.in.packets.Load()), int64(l.in.bytes.Load()), l.in.lost.Load()}
+	return r
+}
+
+// recordState adds what the worker owns; it runs there.
+func (s *stream) recordState(rec *streamRecord) {
+	r := s.route.Load()
+	if r == nil {
+		return
+	}
+	if r != s.cur {
+		s.adopt(r)
+	}
+	rr := &routeRecord{At: r.at, Raw: r.raw, Plain: r.plain, Names: r.names}
+	for i := range s.legs {
+		l, lr, f := &s.legs[i], &rec.Legs[i], &r.flows[i]
+		rr.Flows[i] = f.record()
+		if f.rx != nil {
+			rx, tx := f.rx.state(), f.tx.state()
+			lr.RX, lr.TX = &rx, &tx
+		}
+		if o := &l.out; o.started {
+			lr.Out = &outRecord{Seq: o.seq, TS: o.ts, At: o.at, Packets: o.packets, Octets: o.octets}
+		}
+		lr.Source, lr.RTCP = l.latch.Source(), l.latchRTCP.Source()
+		lr.Locked = [2]bool{l.latch.Locked(), l.latchRTCP.Locked()}
+	}
+	rec.Route = rr
+}

@@ -1,0 +1,101 @@
+package sip
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestF15Load: only a queue that stands raises the level; a burst, a stall and waiting do not; the level falls again.
+func TestF15Load(t *testing.T) {
+	const standing = 100 * time.Millisecond
+	start := time.Unix(1_000_000, 0)
+	// play reads batches every gap, every nth of them not full.
+	play := func(s *sockLoad, now *time.Time, d, gap time.Duration, nth int) {
+		for i := 1; d > 0; i++ {
+			*now = now.Add(gap)
+			d -= gap
+			s.batch(nth == 0 || i%nth != 0, *now, standing)
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		d, gap   time.Duration
+		nth      int
+		low, top float64
+	}{
+		{"keeps up", 10 * time.Second, time.Millisecond, 10, 0, 0},
+		{"just keeps up", 10 * time.Second, time.Millisecond, 90, 0, 0},
+		{"a burst", 90 * time.Millisecond, time.Millisecond, 0, 0, 0},
+		{"full batches with waiting between", 10 * time.Second, 30 * time.Millisecond, 0, 0, 0},
+		{"stands for a second", time.Second, time.Millisecond, 0, 1, 2},
+		{"stands for ten", 10 * time.Second, time.Millisecond, 0, 2, 2},
+	} {
+		s, now := sockLoad{}, start
+		play(&s, &now, c.d, c.gap, c.nth)
+		if s.level < c.low || s.level > c.top {
+			t.Errorf("%s: level %v, want %v to %v", c.name, s.level, c.low, c.top)
+		}
+		play(&s, &now, 6*time.Second, time.Millisecond, 10)
+		if s.level != 0 {
+			t.Errorf("%s: level %v six seconds after it", c.name, s.level)
+		}
+	}
+	s, now := sockLoad{}, start
+	play(&s, &now, 10*time.Second, time.Millisecond, 0)
+	if s.batch(false, now.Add(time.Hour), standing); s.level != 0 {
+		t.Errorf("level %v after an idle hour", s.level)
+	}
+}
+
+// TestF15ShedsNewCallsFirst: at half load half of the new calls are refused and nothing else; above 1 registrations too; what belongs to a
+// dialog, comes from a farm or is a response is always served.
+func TestF15ShedsNewCallsFirst(t *testing.T) {
+	r := newRig(t, Config{})
+	req := r.one(r.put(phone, longInvite()), node1)
+	rr := lines(req, "Record-Route")[0]
+	l := r.p.newLoad()
+	set := func(level float64) { r.p.loads[l.slot].Store(uint32(level * 1000)) }
+	register := strings.ReplaceAll(longInvite(), "INVITE", "REGISTER")
+	for _, c := range []struct{ level, calls, regs float64 }{{0, 0, 0}, {0.5, 0.5, 0}, {1, 1, 0}, {1.5, 1, 0.5}, {2, 1, 1}} {
+		set(c.level)
+		refused := func(text string) (part float64) {
+			const n = 400
+			for i := range n {
+				out := r.put(phone, strings.Replace(text, "call-1@phone", fmt.Sprint("c", i), 1))
+				if len(out) != 1 {
+					t.Fatal(out)
+				}
+				if strings.HasPrefix(out[0].text, "SIP/2.0 503 ") {
+					if len(lines(out[0].text, "Retry-After")) != 1 {
+						t.Fatalf("without Retry-After:\n%s", out[0].text)
+					}
+					part += 1. / n
+				}
+			}
+			return part
+		}
+		if part := refused(longInvite()); part < c.calls-0.1 || part > c.calls+0.1 {
+			t.Errorf("level %v: %v of the calls refused, want %v", c.level, part, c.calls)
+		}
+		if part := refused(register); part < c.regs-0.1 || part > c.regs+0.1 {
+			t.Errorf("level %v: %v of the registrations refused, want %v", c.level, part, c.regs)
+		}
+		for _, method := range []string{"BYE", "INVITE", "ACK", "INFO"} {
+			in := strings.ReplaceAll(longInvite(), "INVITE", method)
+			in = strings.Replace(strings.Replace(in, "To: <sip:600@E0>", "To: <sip:600@E0>;tag=tt", 1), "sip:600@E0 SIP", "sip:600@"+node1+" SIP", 1)
+			r.one(r.put(phone, in+"Route: "+rr+"\n"), node1)
+		}
+		r.one(r.put(phone, strings.ReplaceAll(longInvite(), "INVITE", "CANCEL")), node1)
+		r.one(r.putOn(0, 0, node1, answer(req, 200, "tt", "")), phone)
+		r.one(r.put(node1, strings.Replace(longInvite(), "INVITE sip:600@E0", "INVITE sip:1@127.0.2.2:5072", 1)), "127.0.2.2:5072")
+	}
+	if r.p.Stats().Load != 2 || r.drops()["overload"] == 0 {
+		t.Errorf("load %v, drops %v", r.p.Stats().Load, r.drops())
+	}
+	// B16 holds here too: a short request of an unproven address gets silence.
+	if out := r.put(phone, "INVITE sip:1@E0 SIP/2.0\nv:SIP/2.0/UDP 1.1.1.1;rport\nf:<sip:1@x>;tag=1\nt:<sip:1@x>\ni:1\nCSeq:1 INVITE\n"); len(out) != 0 {
+		t.Errorf("answered with %v", out)
+	}
+}
