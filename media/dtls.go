@@ -121,6 +121,15 @@ func newDTLSAgent(cfg dtlsConfig) (*dtlsAgent, error) {
 // fingerprint is what our SDP says in a=fingerprint.
 func (a *dtlsAgent) fingerprint() sdp.Fingerprint { return a.own }
 
+// stats counts the handshakes that ended, by how.
+func (a *dtlsAgent) stats() map[string]uint64 {
+	st := map[string]uint64{"busy": a.busy.Load()}
+	for i, name := range [numDTLSFaults]string{"ok", "timeout", "fingerprint", "protocol", "cancelled"} {
+		st[name] = a.ended[i].Load()
+	}
+	return st
+}
+
 // close ends all handshakes and waits for their goroutines. None starts after it.
 func (a *dtlsAgent) close() {
 	a.mu.Lock()

@@ -342,6 +342,7 @@ func (e *Engine) Stats() Stats {
 		CallsTotal: e.callsTotal.Load(), Restored: e.restored.Load(), Deleted: e.deleted.Load(), Timeouts: e.timeouts.Load(), Rejected: e.rejected.Load(),
 		LoadLimited: e.limited.Load(), ControlErrors: e.failed.Load(), Drops: make(map[string]uint64, numDrops),
 	}
+	st.Handshakes = e.dtls.stats()
 	e.mu.Lock()
 	calls := make([]*call, 0, len(e.mu.calls))
 	for _, c := range e.mu.calls {

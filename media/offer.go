@@ -133,7 +133,7 @@ func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) 
 func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte, error) {
 	o := &offer{side: side, media: make([]offeredMedia, len(body.Media))}
 	for i, m := range body.Media {
-		if err := o.media[i].read(m, req, d.parties[side].network); err != nil {
+		if err := o.media[i].read(m, d.keeping(req, side, i), d.parties[side].network); err != nil {
 			return nil, fmt.Errorf("m= line %d (%s): %w", i+1, m.Kind(), err)
 		}
 	}

@@ -31,6 +31,27 @@ func bundled(body *sdp.Session) []string {
 	return nil
 }
 
+// keeping answers the flag keep-transport: within a call its receiver is offered the profile that it has spoken so far, with ICE and
+// rtcp-mux as agreed. A stateless sender cannot know them, and a re-INVITE in plain RTP would end a call of a phone that wants SRTP.
+func (d *dialog) keeping(req *ng.Request, side, index int) *ng.Request {
+	if !req.Has("keep-transport") || index >= len(d.streams) || d.streams[index] == nil {
+		return req
+	}
+	far := &d.streams[index].legs[1-side].far
+	if far.proto == "" {
+		return req
+	}
+	kept := *req
+	kept.Transport, kept.ICE, kept.RTCPMux = far.proto, "remove", nil
+	if far.creds.ice() {
+		kept.ICE = "force"
+	}
+	if far.mux {
+		kept.RTCPMux = []string{"require"}
+	}
+	return &kept
+}
+
 // readRTC takes what an m= line asks for in ICE, DTLS and rtcp-mux.
 func (om *offeredMedia) readRTC(req *ng.Request) error {
 	demux := slices.Contains(req.RTCPMux, "demux") || slices.Contains(req.RTCPMux, "reject")

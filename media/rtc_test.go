@@ -393,6 +393,31 @@ func TestB18DTLSReinvite(t *testing.T) {
 	}
 }
 
+// TestB18KeepTransport: the farm's re-INVITE finds a phone's DTLS-SRTP, though who sends it knows only that the phone came by UDP.
+func TestB18KeepTransport(t *testing.T) {
+	r := newRig(t, Config{})
+	phone, farm := newRTCPeer(t, 1), newPeer(t, 2)
+	farm.take(r.must(toFarm("c", "a", phone.phoneBody("actpass")+"a=rtcp-mux\r\n")))
+	phone.far = phone.take(r.must(answered("c", "a", "b", farm.body("RTP/AVP", "0"))))
+	phone.secure(true)
+	phone.talk(0, make([]byte, 160), farm)
+	req := relayed("c", "b", farm.body("RTP/AVP", "0"))
+	req.ToTag, req.Transport, req.ICE, req.Flags = "a", "RTP/AVP", "remove", []string{"keep-transport"}
+	s, err := sdp.Parse(r.must(req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := s.Media[0]; m.Protocol() != "UDP/TLS/RTP/SAVP" || !m.RTCPMux() || len(m.Candidates()) != 0 || netPort(m) != phone.to {
+		t.Errorf("offer:\n%s", s.Bytes())
+	}
+	r.must(answered("c", "b", "a", phone.phoneBody("active")+"a=rtcp-mux\r\n"))
+	phone.talk(0, make([]byte, 160), farm)
+	phone.hears(0, make([]byte, 160), farm)
+	if st := r.Stats().Handshakes; st["ok"] != 1 {
+		t.Errorf("handshakes %v", st)
+	}
+}
+
 // TestB18DTLSNewCertificate: another device takes the call over. The former association carries the media until the new one has keys.
 func TestB18DTLSNewCertificate(t *testing.T) {
 	r := newRig(t, Config{})
