@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,9 +32,6 @@ func (r *rig) fromBrowser(callID string, web *rtcPeer, farm *peer) (toFarmBody [
 	farm.take(toFarmBody)
 	return toFarmBody, web.takeRTC(r.must(answered(callID, "web", "farm", farm.body("RTP/AVP", "0"))))
 }
-
-// opusSilence is 20 ms of silence (RFC 6716 section 3.1: configuration 31, CELT).
-var opusSilence = []byte{0xf8, 0xff, 0xfe}
 
 // TestB34BrowserCallsFarm is a whole WebRTC call: ICE removed towards the farm, a check finds the way, the browser is DTLS client, Opus
 // becomes PCMU and back.
@@ -62,10 +60,10 @@ func TestB34BrowserCallsFarm(t *testing.T) {
 		farm.send(farm.packet(0, make([]byte, 160)))
 		web.silence()
 		web.secure(true)
-		if got := web.talk(111, opusSilence, farm); got.PayloadType != 0 || len(got.Payload) != 160 {
+		if got := web.talk(web.pt, web.frame, farm); got.PayloadType != 0 || len(got.Payload) != 160 {
 			t.Errorf("the farm hears %v", got)
 		}
-		if got := web.hears(0, make([]byte, 160), farm); got.PayloadType != 111 {
+		if got := web.hears(0, make([]byte, 160), farm); got.PayloadType != web.pt {
 			t.Errorf("the browser hears %v", got)
 		}
 		info := r.query("c").Tags[0].Medias[0].Streams[0]
@@ -121,7 +119,7 @@ func TestB34Restart(t *testing.T) {
 	ufrag, pwd, _ := m.ICE()
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 
 	// The browser moves to another network: another socket with the same keys.
 	old := web.conn
@@ -160,11 +158,11 @@ func TestB34Consent(t *testing.T) {
 	r.fromBrowser("c", web, farm)
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 	ticks := func() { time.Sleep(3 * tickEvery) } // of the worker, which run on the wall clock
 
 	r.clock.advance(20 * time.Second)
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 	ticks()
 	r.clock.advance(20 * time.Second)
 	ticks()
@@ -189,7 +187,7 @@ func TestF26STUNFlood(t *testing.T) {
 	r.fromBrowser("c", web, farm)
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 
 	stranger.to, stranger.far = web.to, web.far
 	ufrag, _, _ := web.far.Media[0].ICE()
@@ -231,7 +229,7 @@ func TestB34LitePeer(t *testing.T) {
 		t.Errorf("answered with\n%s", web.far.Bytes())
 	}
 	web.secure(true)
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 	web.hears(0, make([]byte, 160), farm)
 }
 
@@ -364,7 +362,7 @@ func TestB18DTLSReinvite(t *testing.T) {
 	_, first := r.fromBrowser("c", web, farm)
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 	ssrc := web.hears(0, make([]byte, 160), farm).SSRC
 
 	_, again := r.fromBrowser("c", web, farm)
@@ -383,11 +381,11 @@ func TestB18DTLSReinvite(t *testing.T) {
 	if g := web.far.Groups("BUNDLE"); len(g) != 1 || offered.Setup() != "actpass" {
 		t.Errorf("offer:\n%s", web.far.Bytes())
 	}
-	next.take(r.must(answered("c", "farm", "web", web.rtcBody("active"))))
+	next.take(r.must(answered("c", "farm", "web", strings.Replace(web.rtcBody("active"), chromiumFormats, strconv.Itoa(int(web.pt)), 1))))
 	if got := web.hears(0, make([]byte, 160), next); got.SSRC != ssrc {
 		t.Errorf("SSRC %x became %x", ssrc, got.SSRC)
 	}
-	web.talk(111, opusSilence, next)
+	web.talk(web.pt, web.frame, next)
 	if n := r.dtls.started.Load(); n != 1 {
 		t.Errorf("%d handshakes, want 1", n)
 	}
@@ -425,20 +423,20 @@ func TestB18DTLSNewCertificate(t *testing.T) {
 	r.fromBrowser("c", web, farm)
 	web.check(true)
 	web.secure(true)
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 	seal, open := web.seal, web.open
 
 	web.cert = newRTCPeer(t, 1).cert
 	r.fromBrowser("c", web, farm)
 	web.seal, web.open = seal, open
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 	web.hears(0, make([]byte, 160), farm)
 	web.secure(true)
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 	web.hears(0, make([]byte, 160), farm)
 	// What the former key sealed is nothing any more.
 	web.seal = seal
-	web.send(web.packet(111, opusSilence))
+	web.send(web.packet(web.pt, web.frame))
 	farm.silence()
 }
 
@@ -465,7 +463,7 @@ func TestB35HandshakeOnlyByICE(t *testing.T) {
 	}
 	conn.mute()
 	c.Close()
-	web.talk(111, opusSilence, farm)
+	web.talk(web.pt, web.frame, farm)
 	web.hears(0, make([]byte, 160), farm)
 	if n := r.dtls.started.Load(); n != 1 {
 		t.Errorf("%d handshakes, want 1", n)
