@@ -20,7 +20,8 @@ type phone struct {
 	password  string
 	register  bool
 	codec     codec
-	srtp      string // baresip's mediaenc: "", "srtp", "srtp-mand"
+	srtp      string // baresip's mediaenc: "", "srtp", "srtp-mand", "dtls_srtp"
+	ice       bool
 	seconds   float64
 }
 
@@ -63,8 +64,14 @@ func (ph phone) call(t *testing.T, number string, during func()) (recording, *pr
 		account += ";auth_pass=" + ph.password
 	}
 	if ph.srtp != "" {
-		modules = append(modules, "srtp")
+		if modules = append(modules, "srtp"); ph.srtp == "dtls_srtp" {
+			modules[len(modules)-1] = ph.srtp
+		}
 		account += ";mediaenc=" + ph.srtp
+	}
+	if ph.ice {
+		modules = append(modules, "ice")
+		account += ";medianat=ice"
 	}
 	config := fmt.Sprintf(`poll_method epoll
 net_interface %[1]s

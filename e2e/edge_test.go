@@ -23,6 +23,7 @@ type user struct {
 type edge struct {
 	SIP      netip.AddrPort
 	Admin    netip.AddrPort
+	WS, WSS  netip.AddrPort `json:"-"`
 	Accounts []user
 	proc     *process
 }
@@ -33,9 +34,10 @@ func startUp(t *testing.T) *edge {
 	state := filepath.Join(t.TempDir(), "up.json")
 	host, local := newHost(), netip.MustParseAddr("127.0.0.1")
 	port := func(h netip.Addr) string { return strconv.Itoa(int(freePort(t, h).Port())) }
-	e := &edge{}
+	e := &edge{WS: freePort(t, host), WSS: freePort(t, host)}
 	e.proc = launch(t, "rtcedge up", edgeProgram.binary(t), "up", "--listen-ip", host.String(), "--state-file", state,
-		"--sip-port", port(host), "--tls-port", port(host), "--ws-port", port(host), "--wss-port", port(host),
+		"--sip-port", port(host), "--tls-port", port(host),
+		"--ws-port", strconv.Itoa(int(e.WS.Port())), "--wss-port", strconv.Itoa(int(e.WSS.Port())),
 		"--farm-port", port(local), "--internal-port", port(local), "--listen-ng", freePort(t, local).String(),
 		"--admin", freePort(t, local).String(), "--drain-notice", "0s", "--drain-limit", "2s",
 		"--port-min", "10000", "--port-max", "11999", "--farm-port-min", "12000", "--farm-port-max", "13999")
@@ -64,7 +66,8 @@ func endsWell(t *testing.T, p *process) {
 	}
 }
 
-// TestBaresipEcho calls the echo of `rtcedge up` with each codec, registered and authenticated by digest (B08, B17, B27).
+// TestBaresipEcho calls the echo of `rtcedge up` with each codec, registered and authenticated by digest, with SDES, with DTLS-SRTP and
+// with ICE (B08, B17, B21, B27, B34).
 func TestBaresipEcho(t *testing.T) {
 	e := startUp(t)
 	t.Run("calls", func(t *testing.T) {
@@ -73,16 +76,18 @@ func TestBaresipEcho(t *testing.T) {
 			transport string
 			srtp      string
 			minSNR    float64
+			ice       bool
 		}{
-			{pcmu, "udp", "", 35}, {pcma, "udp", "", 33}, {g722, "udp", "", 30}, {opus, "udp", "", 20},
-			{pcmu, "tcp", "srtp-mand", 35}, {opus, "tcp", "srtp-mand", 20},
+			{pcmu, "udp", "", 35, false}, {pcma, "udp", "", 33, false}, {g722, "udp", "", 30, false}, {opus, "udp", "", 20, false},
+			{pcmu, "tcp", "srtp-mand", 35, false}, {opus, "tcp", "srtp-mand", 20, false},
+			{pcmu, "tcp", "dtls_srtp", 35, false}, {opus, "udp", "dtls_srtp", 20, true}, {pcmu, "udp", "", 35, true},
 		} {
-			name := fmt.Sprintf("%s %s %s", tc.codec.name, tc.transport, tc.srtp)
+			name := fmt.Sprintf("%s %s %s ice=%v", tc.codec.name, tc.transport, tc.srtp, tc.ice)
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				u := e.Accounts[i]
 				ph := phone{server: e.SIP, transport: tc.transport, user: u.User, password: u.Password, register: true,
-					codec: tc.codec, srtp: tc.srtp, seconds: 4}
+					codec: tc.codec, srtp: tc.srtp, ice: tc.ice, seconds: 4}
 				heard, _ := ph.call(t, "600", nil)
 				echoed(t, name, heard, tc.minSNR)
 			})

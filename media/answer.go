@@ -87,6 +87,7 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 			return nil, fmt.Errorf("m= line %d (%s): %w", i+1, m.Kind(), err)
 		}
 	}
+	given := bundled(body)
 	addr := d.parties[o.side].network.address(req)
 	rewriteSession(body, addr, len(body.Groups("BUNDLE")) > 0)
 	for i, m := range body.Media {
@@ -105,7 +106,7 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 		near := &s.legs[o.side]
 		near.far, s.legs[1-o.side].far = om.from, st.far
 		near.far.mux = st.mux
-		s.route.Store(st.route)
+		s.publish(st.route)
 		if om.rtp {
 			m.SetCrypto()
 			if om.sdes[0] != sdesNone {
@@ -115,8 +116,13 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 				m.SetCodecs(st.pair.list)
 			}
 		}
+		if st.far.creds.ice() {
+			m.SetConnection(addr)
+		}
 		rewriteMedia(m, near, addr, st.mux, !req.Has("no-rtcp-attribute"))
+		om.answerRTC(body, m, near, &st.route.flows[o.side], addr)
 	}
+	o.bundle(body, d, given)
 	return body.Bytes(), nil
 }
 
@@ -145,6 +151,9 @@ func (d *dialog) settle(st *settled, om *offeredMedia, s *stream, m *sdp.Media, 
 	}
 	if om.rtp {
 		if err := d.settleKeys(r, om, s, m); err != nil {
+			return err
+		}
+		if err := s.settleRTC(r, om, a, &near, &st.far); err != nil {
 			return err
 		}
 		if err := d.settleCodecs(st, r, om, s, m, cfg); err != nil {

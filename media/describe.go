@@ -23,6 +23,9 @@ type description struct {
 	source   netip.Addr
 	mode     nat.LatchConfig // flags only
 	feedback bool
+	creds    credentials
+	mid      string
+	bundled  bool // the party's BUNDLE group holds it
 }
 
 // describe reads an m= line that is not rejected, of a party that n faces.
@@ -37,6 +40,7 @@ func describe(m *sdp.Media, req *ng.Request, n *network) description {
 		d.source = addr // no NAT stands between neighbours of one private network: the farm sends from where it says
 	}
 	d.mode = latchMode(req)
+	d.describeRTC(m)
 	return d
 }
 
@@ -73,9 +77,9 @@ func (d *description) latches() (rtp, rtcp nat.LatchConfig) {
 	return rtp, rtcp
 }
 
-// secure tells if a transport is SRTP, dtls if its keys come by DTLS.
-func secure(proto string) bool { return strings.Contains(proto, "SAVP") }
-func dtls(proto string) bool   { return strings.HasPrefix(proto, "UDP/TLS/") }
+// secure tells if a transport is SRTP with keys by SDES, dtls if they come by DTLS.
+func secure(proto string) bool { return strings.Contains(proto, "SAVP") && !dtls(proto) }
+func dtls(proto string) bool   { return strings.HasPrefix(proto, "UDP/TLS/RTP/") }
 
 // rewriteSession rewrites what stands in front of the m= lines: addresses, and what cannot go through a proxy that ends ICE, DTLS and
 // BUNDLE (behaviour 17: no private address crosses).

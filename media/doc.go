@@ -7,11 +7,11 @@
 // # A packet, in steps
 //
 //  1. A worker's epoll loop (media/udp) reads it from the socket of a port; the socket's slot is the port, no look-up.
-//  2. Class by the first byte (RFC 7983): RTP and RTCP go on, STUN and DTLS are counted.
+//  2. Class by the first byte (RFC 7983): RTP and RTCP go on, STUN goes to the ICE agent of the leg, DTLS to its association.
 //  3. The route of the stream is loaded once. A new route resets what it changes: latch, header offsets, pipe.
 //  4. The header is checked (RFC 3550 A.1), so that the steps behind may index without looking.
-//  5. Source check (nat.Latch). An SRTP packet is authenticated before anything is learnt from its source.
-//  6. SRTP is opened in place (RFC 3711, RFC 7714).
+//  5. Source check: ICE where the party has it, else nat.Latch. An SRTP packet is authenticated before anything is learnt from it.
+//  6. SRTP is opened in place (RFC 3711, RFC 7714); DTLS-SRTP without keys yet lets nothing through.
 //  7. Counters: sequence, loss (RFC 3550 A.3), jitter (A.8), last packet. Gates (block, silence) and the tap of a recording.
 //  8. The payload type is mapped. Only where the codecs of the two legs differ it goes through a transcode.Pipe.
 //  9. SSRC, sequence number and timestamp become those of our own outgoing stream: who listens sees one source from the
@@ -19,7 +19,8 @@
 //  10. SRTP is sealed in place and the packet leaves by the socket that faces the other party.
 //
 // RTCP leaves after step 6: on relay it is rewritten and forwarded, on transcoded streams it ends here and own reports
-// go out about every five seconds. The files forward.go and rtcp.go hold the steps in this order.
+// go out about every five seconds. The files forward.go and rtcp.go hold the steps in this order,
+// connect.go those of STUN and DTLS.
 //
 // # Who owns what
 //
@@ -29,6 +30,8 @@
 //   - Control changes a stream by publishing an immutable *route through stream.route. Objects with packet state that a
 //     route points to (srtpContext, transcode.Pipe) are made by control and touched by the worker only, once published.
 //   - Counters have one writer, the worker, and are read with atomic loads.
+//   - A handshake of DTLS computes on a goroutine of its own, which dtlsAgent bounds and waits for; its packets go through the worker.
+//     The association and the ICE agent are the worker's, as a srtpContext is.
 //   - Sockets are closed on the worker's goroutine (udp.Loop.Do), so a reused descriptor is never read by accident.
 //     A port pair goes back to its pool after that.
 //
@@ -45,7 +48,8 @@
 // A dropped packet is a counter with a reason (dropReason in drop.go), never a log line. "Why is there no audio" is a
 // number per leg in a query and per node in Stats.
 //
-// RFC list: 3264 (offer/answer), 3550 (RTP, RTCP), 3551 (AVP), 3605 (a=rtcp), 3711 (SRTP), 4566 (SDP), 4568 (SDES),
-// 4585 (AVPF), 4733 (telephone-event), 4961 (symmetric RTP), 5124 (SAVPF), 5761 (rtcp-mux), 6263 (keep-alive), 7714
-// (GCM for SRTP), 7983 (demultiplexing), 8643 (OSRTP).
+// RFC list: 3264 (offer/answer), 3550 (RTP, RTCP), 3551 (AVP), 3605 (a=rtcp), 3711 (SRTP), 4145 (setup), 4566 (SDP), 4568 (SDES),
+// 4585 (AVPF), 4733 (telephone-event), 4961 (symmetric RTP), 5124 (SAVPF), 5761 (rtcp-mux), 5763 and 5764 (DTLS-SRTP), 6263
+// (keep-alive), 6347 (DTLS), 7675 (consent), 7714 (GCM for SRTP), 7983 (demultiplexing), 8122 (fingerprint), 8445 and 8839 (ICE, as a
+// lite agent), 8643 (OSRTP), 8842 (DTLS and SDP), 9143 (BUNDLE, of one m= line).
 package media

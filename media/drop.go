@@ -8,8 +8,9 @@ type dropReason uint8
 const (
 	dropShort       dropReason = iota // shorter than its header says
 	dropClass                         // no RTP, RTCP, STUN or DTLS by its first byte (RFC 7983)
-	dropSTUN                          // STUN on a stream without ICE
-	dropDTLS                          // DTLS on a stream without DTLS-SRTP
+	dropSTUN                          // STUN on a stream without ICE, or without its password
+	dropDTLS                          // DTLS on a stream without DTLS-SRTP, or a record of no use
+	dropNoKey                         // DTLS-SRTP: before the handshake has brought keys
 	dropNoRoute                       // before the answer
 	dropSource                        // not the latched source
 	dropAuth                          // SRTP: authentication failed
@@ -26,7 +27,7 @@ const (
 
 // dropNames are the label values of the metrics exporter, in the order of the constants.
 var dropNames = [numDrops]string{
-	"short", "class", "stun", "dtls", "no-route", "source", "auth", "replay", "payload-type", "payload", "hold", "rtcp",
+	"short", "class", "stun", "dtls", "no-key", "no-route", "source", "auth", "replay", "payload-type", "payload", "hold", "rtcp",
 	"seal", "send", "blocked",
 }
 

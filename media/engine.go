@@ -19,6 +19,7 @@ type Engine struct {
 	workers  []*worker
 	networks []*network
 	pools    []*portPool
+	dtls     *dtlsAgent
 	recorder *recorder // nil without a directory
 
 	// Counters.
@@ -54,8 +55,11 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{cfg: cfg}
 	e.mu.calls = make(map[string]*call)
+	var err error
+	if e.dtls, err = newDTLSAgent(dtlsConfig{}); err != nil {
+		return nil, err
+	}
 	if cfg.RecordingDir != "" {
-		var err error
 		if e.recorder, err = newRecorder(&cfg); err != nil {
 			return nil, err
 		}
@@ -133,6 +137,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			err = other
 		}
 	}
+	e.dtls.close()
 	stopWriting() // the workers have ended, so every packet is in a ring
 	<-recorded
 	return err
@@ -337,6 +342,7 @@ func (e *Engine) Stats() Stats {
 		CallsTotal: e.callsTotal.Load(), Restored: e.restored.Load(), Deleted: e.deleted.Load(), Timeouts: e.timeouts.Load(), Rejected: e.rejected.Load(),
 		LoadLimited: e.limited.Load(), ControlErrors: e.failed.Load(), Drops: make(map[string]uint64, numDrops),
 	}
+	st.Handshakes = e.dtls.stats()
 	e.mu.Lock()
 	calls := make([]*call, 0, len(e.mu.calls))
 	for _, c := range e.mu.calls {

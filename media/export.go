@@ -10,7 +10,7 @@ import (
 // exportWait bounds how long Export waits for the worker, chosen by us: a worker that has not run yet never answers.
 const exportWait = 2 * time.Second
 
-// Export makes the session record of a call, for Restore on another node. It changes nothing. A record is worth making anew after
+// Export makes the session record of a call, for Restore on another node; one with ICE or DTLS-SRTP has none. It changes nothing. A record is worth making anew after
 // each change (Config.Changed) and, while packets flow, before half of the five minutes are over for which one with SRTP is
 // good.
 func (e *Engine) Export(callID string) ([]byte, error) {
@@ -22,6 +22,9 @@ func (e *Engine) Export(callID string) ([]byte, error) {
 		return nil, fmt.Errorf("export: unknown call-id %q", callID)
 	}
 	defer c.mu.Unlock()
+	if c.handshaken() {
+		return nil, fmt.Errorf("export: call %q has ICE or DTLS-SRTP, which stay with the node that agreed on them", callID)
+	}
 	rec := callRecord{V: snapshotVersion, CallID: c.id, Created: c.created}
 	for _, d := range c.dialogs {
 		rec.Dialogs = append(rec.Dialogs, d.record())
@@ -48,6 +51,21 @@ func (e *Engine) Export(callID string) ([]byte, error) {
 		return nil, errors.New("export: the worker does not answer, does the engine run?")
 	}
 	return json.Marshal(&rec)
+}
+
+// handshaken tells if keys or ways were agreed on in the media path; call.mu is held. A record without them would be restored as a call
+// in plain RTP.
+func (c *call) handshaken() bool {
+	for _, d := range c.dialogs {
+		for _, s := range d.streams {
+			for i := range 2 {
+				if s != nil && (s.legs[i].dtls.rtp != nil || s.legs[i].ice.agent != nil) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // record is the control side of a dialog; call.mu is held.

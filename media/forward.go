@@ -53,9 +53,9 @@ func (p *port) Receive(pkt *udp.Packet) {
 		}
 		s.forwardRTP(p.leg, r, pkt)
 	case first <= 3:
-		p.leg.drop(dropSTUN)
+		p.receiveSTUN(r, pkt)
 	case first >= 20 && first <= 63:
-		p.leg.drop(dropDTLS)
+		p.receiveDTLS(r, pkt)
 	default:
 		p.leg.drop(dropClass)
 	}
@@ -70,14 +70,19 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 		l.drop(dropShort)
 		return
 	}
-	if f.rx != nil {
+	rx, ok := f.opens(false)
+	if !ok {
+		l.drop(dropNoKey)
+		return
+	}
+	if rx != nil {
 		var fault srtpFault
-		if n, fault = f.rx.unprotectRTP(b, n); fault != faultNone {
+		if n, fault = rx.unprotectRTP(b, n); fault != faultNone {
 			l.drop(dropOf(fault))
 			return
 		}
 	}
-	if !l.accepts(&l.latch, f.rx != nil, pkt) {
+	if !l.accepts(&l.latch, rx != nil, pkt) {
 		return
 	}
 	pt := b[1] & typeMask
@@ -139,8 +144,18 @@ func scaleEvent(payload []byte, clocks [2]uint32) {
 	binary.BigEndian.PutUint16(payload[2:], uint16(min(duration, math.MaxUint16)))
 }
 
-// accepts asks the latch about the packet's source.
+// accepts asks ICE or the latch about the packet's source.
 func (l *leg) accepts(latch *nat.Latch, authenticated bool, pkt *udp.Packet) bool {
+	if ice := l.flow.ice; ice != nil {
+		if latch == &l.latchRTCP {
+			ice = l.flow.iceRTCP
+		}
+		if authenticated || ice != nil && ice.Validated(pkt.From) {
+			return true
+		}
+		l.drop(dropSource)
+		return false
+	}
 	switch latch.Packet(pkt.From, authenticated, pkt.Time) {
 	case nat.Drop:
 		l.drop(dropSource)
@@ -251,9 +266,13 @@ func (l *leg) sendRTP(f *flow, b []byte, n int) {
 		l.drop(dropHold)
 		return
 	}
-	if f.tx != nil {
-		var ok bool
-		if n, ok = f.tx.protectRTP(b, n); !ok {
+	tx, ok := f.seals(false)
+	if !ok {
+		l.drop(dropNoKey)
+		return
+	}
+	if tx != nil {
+		if n, ok = tx.protectRTP(b, n); !ok {
 			l.drop(dropSeal)
 			return
 		}

@@ -16,6 +16,8 @@ import (
 type offer struct {
 	side  int // of the offerer
 	media []offeredMedia
+
+	bundled []string // mids of the offerer's BUNDLE group
 }
 
 // offeredMedia is one m= line of it.
@@ -31,6 +33,11 @@ type offeredMedia struct {
 	sdes     [2]sdesUse    // with the offerer, with the answerer
 	lines    []sdp.Crypto  // to the answerer
 	ptime    time.Duration // that the offerer asks for
+
+	ice          [2]bool // the offerer has it, the answerer is offered it
+	muxOnly      bool    // the answerer must accept rtcp-mux
+	setup        string  // DTLS role that the answerer is offered
+	preferActive bool    // where the offerer leaves the DTLS role to us
 }
 
 // sdesUse says if SRTP with SDES is spoken with a party.
@@ -126,7 +133,7 @@ func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) 
 func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte, error) {
 	o := &offer{side: side, media: make([]offeredMedia, len(body.Media))}
 	for i, m := range body.Media {
-		if err := o.media[i].read(m, req, d.parties[side].network); err != nil {
+		if err := o.media[i].read(m, d.keeping(req, side, i), d.parties[side].network); err != nil {
 			return nil, fmt.Errorf("m= line %d (%s): %w", i+1, m.Kind(), err)
 		}
 	}
@@ -138,6 +145,7 @@ func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte
 			return nil, fmt.Errorf("m= line %d (%s): %w", i+1, body.Media[i].Kind(), err)
 		}
 	}
+	o.bundled = bundled(body)
 	addr := d.parties[1-side].network.address(req)
 	rewriteSession(body, addr, len(body.Groups("BUNDLE")) > 0)
 	for i, m := range body.Media {
@@ -156,7 +164,11 @@ func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte
 				m.SetPTime(req.PTime)
 			}
 		}
+		if om.from.creds.ice() {
+			m.SetConnection(addr)
+		}
 		rewriteMedia(m, &d.streams[i].legs[1-side], addr, om.muxAsked, !req.Has("no-rtcp-attribute"))
+		om.offerRTC(body, m, &d.streams[i].legs[1-side], addr, req)
 	}
 	d.offer = o
 	return body.Bytes(), nil
@@ -179,16 +191,11 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request, n *network) error {
 	if req.Transport != "" {
 		om.proto = req.Transport
 	}
-	for _, proto := range []string{om.from.proto, om.proto} {
-		if dtls(proto) {
-			return fmt.Errorf("transport %s needs DTLS-SRTP, which this node does not have: use RTP/AVP, RTP/AVPF, RTP/SAVP or RTP/SAVPF",
-				proto)
-		}
-	}
 	switch om.proto {
-	case om.from.proto, "RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF":
+	case om.from.proto, "RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF":
 	default:
-		return fmt.Errorf("transport-protocol %q: want RTP/AVP, RTP/AVPF, RTP/SAVP or RTP/SAVPF", om.proto)
+		return fmt.Errorf("transport-protocol %q: want RTP/AVP, RTP/AVPF, RTP/SAVP, RTP/SAVPF, UDP/TLS/RTP/SAVP or UDP/TLS/RTP/SAVPF",
+			om.proto)
 	}
 	om.muxAsked = m.RTCPMux() && !slices.Contains(req.RTCPMux, "demux") ||
 		slices.Contains(req.RTCPMux, "offer") || slices.Contains(req.RTCPMux, "require")
@@ -197,6 +204,9 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request, n *network) error {
 		om.muxGiven = muxReject
 	case slices.Contains(req.RTCPMux, "demux"), slices.Contains(req.RTCPMux, "accept"):
 		om.muxGiven = muxAccept
+	}
+	if err := om.readRTC(req); err != nil {
+		return err
 	}
 	if err := om.readSDES(m, req); err != nil {
 		return err
@@ -218,13 +228,13 @@ func (om *offeredMedia) readSDES(m *sdp.Media, req *ng.Request) error {
 		return err
 	case secure(om.from.proto):
 		om.sdes[0] = sdesMust
-	case err == nil && osrtp(req, "accept"):
+	case err == nil && osrtp(req, "accept") && !dtls(om.from.proto):
 		om.sdes[0] = sdesIfWanted
 	}
 	switch {
 	case secure(om.proto):
 		om.sdes[1] = sdesMust
-	case osrtp(req, "offer"):
+	case osrtp(req, "offer") && !dtls(om.proto):
 		om.sdes[1] = sdesIfWanted
 	}
 	return nil

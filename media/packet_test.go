@@ -393,6 +393,8 @@ func FuzzOffer(f *testing.F) {
 	at := netip.MustParseAddrPort("127.0.0.1:4000")
 	f.Add([]byte(bodyAt(at, "RTP/AVP", "111 0 101", "rtpmap:111 opus/48000/2", "rtpmap:101 telephone-event/8000", "rtcp-mux")))
 	f.Add([]byte(bodyAt(at, "RTP/SAVP", "8", "crypto:1 AES_CM_128_HMAC_SHA1_80 inline:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")))
+	f.Add([]byte(bodyAt(at, "UDP/TLS/RTP/SAVPF", "0", "setup:actpass", "fingerprint:sha-1 00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13",
+		"ice-ufrag:abcd", "ice-pwd:0123456789012345678901", "mid:0", "rtcp-mux")))
 	f.Add([]byte(bodyAt(at, "RTP/AVP", "0") + "m=image 5000 udptl t38\r\nm=video 0 RTP/AVP 97\r\n"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := &rig{Engine: e, t: t}

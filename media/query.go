@@ -143,6 +143,8 @@ func (s *stream) info(side int, o *offer, index int) ng.MediaInfo {
 		m.Codec = r.names[side]
 		if f := &r.flows[side]; f.rx != nil {
 			suite = f.rx.suite.String()
+		} else if f.dtls != nil {
+			suite = srtpSuite(f.dtls.suite.Load()).String()
 		}
 	}
 	rtp := ng.StreamInfo{

@@ -34,9 +34,14 @@ func (s *stream) receiveRTCP(p *port, r *route, pkt *udp.Packet) {
 	l := p.leg
 	f, peer := &r.flows[l.side], &s.legs[1-l.side]
 	b, n := pkt.Data[:cap(pkt.Data)], len(pkt.Data)
-	if f.rx != nil {
+	rx, ok := f.opens(p.rtcp)
+	if !ok {
+		l.drop(dropNoKey)
+		return
+	}
+	if rx != nil {
 		var fault srtpFault
-		if n, fault = f.rx.unprotectRTCP(b, n); fault != faultNone {
+		if n, fault = rx.unprotectRTCP(b, n); fault != faultNone {
 			l.drop(dropOf(fault))
 			return
 		}
@@ -49,7 +54,7 @@ func (s *stream) receiveRTCP(p *port, r *route, pkt *udp.Packet) {
 		l.drop(dropRTCP)
 		return
 	}
-	if !l.accepts(latch, f.rx != nil, pkt) {
+	if !l.accepts(latch, rx != nil, pkt) {
 		return
 	}
 	l.inRTCP.add(n)
@@ -215,9 +220,13 @@ func (l *leg) sendRTCP(f *flow, b []byte, n int) {
 		l.drop(dropHold)
 		return
 	}
-	if f.tx != nil {
-		var ok bool
-		if n, ok = f.tx.protectRTCP(b, n); !ok {
+	tx, ok := f.seals(p.rtcp)
+	if !ok {
+		l.drop(dropNoKey)
+		return
+	}
+	if tx != nil {
+		if n, ok = tx.protectRTCP(b, n); !ok {
 			l.drop(dropSeal)
 			return
 		}

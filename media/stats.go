@@ -25,6 +25,8 @@ type Stats struct {
 	Ports         []PortStats       // per local address
 	ControlErrors uint64            // answers with Result "error", any command
 
+	Handshakes map[string]uint64 // of DTLS, by end: ok, timeout, fingerprint, protocol, cancelled; busy: not begun, too many at once
+
 	Recordings      int    // now
 	RecordingErrors uint64 // recordings given up because a file could not be written
 	RecordingLost   uint64 // packets missing in recordings because the writer was too slow

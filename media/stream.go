@@ -26,6 +26,9 @@ type stream struct {
 	cur   *route // that the packet state below was made for
 	place int    // in worker.streams
 
+	watched bool // in worker.watched
+	closed  bool
+
 	legs [2]leg // legs[i] faces parties[i] of the dialog
 }
 
@@ -44,6 +47,8 @@ type leg struct {
 	pipe       *transcode.Pipe // of what this leg receives, if it was ever transcoded
 	pipeConfig transcode.PipeConfig
 	keys       sdesParty // SRTP keys; ours are kept over re-INVITEs
+	ice        iceParty
+	dtls       dtlsParty
 
 	// Owned by the worker.
 	latch      nat.Latch      // source of RTP, and of RTCP on the same port
@@ -53,6 +58,8 @@ type leg struct {
 	out        outgoing
 	inject     *injection // DTMF on its way to the party
 	injectType uint8
+	flow       *flow  // of the stream's current route
+	refreshed  uint64 // packets at the last tick
 
 	gate atomic.Uint32 // set by control: what of the party's packets is held back
 
@@ -92,6 +99,9 @@ type flow struct {
 	feedback bool // the party negotiated AVPF or SAVPF
 
 	rx, tx *srtpContext // open what comes from the party, seal what goes to it; nil is plain
+
+	ice, iceRTCP   *nat.ICELite // where to send is their decision; ice nil is the latch's, iceRTCP is nil under rtcp-mux
+	dtls, dtlsRTCP *dtlsPath    // in place of rx and tx, by port; dtlsRTCP is nil under rtcp-mux
 
 	types  [128]uint8 // payload type as it comes -> as it leaves
 	clock  uint32     // Hz of the RTP timestamps as they come
@@ -186,6 +196,7 @@ func (s *stream) adopt(r *route) {
 			l.latch.Update(f.source.Expected, f.source.Signalling, r.at)
 			l.latchRTCP.Update(f.sourceRTCP.Expected, f.sourceRTCP.Signalling, r.at)
 		}
+		l.flow = f
 		l.learnt()
 	}
 	s.cur = r
@@ -203,4 +214,5 @@ func (l *leg) learnt() {
 	if src := l.latch.Source(); src.IsValid() {
 		l.latched.Store(&src)
 	}
+	l.connect()
 }

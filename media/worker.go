@@ -31,6 +31,7 @@ type worker struct {
 
 	// Owned by the loop's goroutine.
 	streams []*stream // of all calls; a stream knows its place
+	watched []*stream // those with ICE or DTLS
 	ticks   int
 	tx      [txBufferSize + srtpRoom]byte
 
@@ -78,7 +79,11 @@ func (w *worker) remove(s *stream) {
 			l.pool.give(n, false)
 		}
 	}
+	for i := range s.legs {
+		s.legs[i].dtls.takeAway(w)
+	}
 	done := w.loop.Do(func() {
+		s.closed = true
 		if last := len(w.streams) - 1; s.place <= last && w.streams[s.place] == s {
 			w.streams[s.place] = w.streams[last]
 			w.streams[s.place].place = s.place
@@ -95,10 +100,11 @@ func (w *worker) remove(s *stream) {
 // closeConn closes a socket that no stream uses.
 func (w *worker) closeConn(c *udp.Conn) { w.loop.Do(func() { _ = c.Close() }) }
 
-// tick sends the reports that are due: a fiftieth of the streams each time.
+// tick sends the reports that are due: a fiftieth of the streams each time. ICE and DTLS want every tick.
 func (w *worker) tick(now time.Time) {
 	w.ticks++
 	for i := w.ticks % reportTicks; i < len(w.streams); i += reportTicks {
 		w.streams[i].report(now)
 	}
+	w.watch(now)
 }

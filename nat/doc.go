@@ -1,7 +1,7 @@
 // Package nat decides about addresses: it is the small box between sip/ and media/ in the picture. It is pure: addresses,
-// bytes and the time go in, a decision comes out; no sockets, no clocks, no allocation.
+// bytes and the time go in, a decision comes out, and for a check the bytes of its answer; no sockets, no clocks, no allocation.
 //
-// It is not a NAT and opens nothing; STUN and ICE agents, which talk to the other end, are not here.
+// It is not a NAT and opens nothing. It has no full ICE agent: nothing here begins to talk to the other end.
 //
 // How a media stream learns where its peer is (Latch):
 //
@@ -15,6 +15,12 @@
 //  6. An authenticated packet moves the latch at any time, which is how a client survives a new NAT mapping. A plain one
 //     does not; a signalling update does.
 //
+// How it does so with ICE (ICELite), where the peer finds the way by checks and the latch is not asked:
+//
+//  1. A check is a STUN request that knows our password. What is not authenticated moves nothing and gets no longer answer.
+//  2. The first check from a source makes it a validated pair. The pair that the peer nominates is where media goes.
+//  3. Checks that go on are the consent to go on sending. New credentials are a restart: the old pair serves until a new one is nominated.
+//
 // RFC 3264 (offer and answer), RFC 4787 (what NATs do), RFC 7983 and RFC 5761 (kinds of packets on one port), RFC 7362 (latching
-// and its dangers).
+// and its dangers), RFC 8489 (STUN), RFC 8445 and RFC 8839 (ICE), RFC 7675 (consent).
 package nat

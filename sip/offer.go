@@ -94,6 +94,10 @@ func shape(req *ng.Request, fromOutside bool, to *side, codecs []string) {
 		req.Transport, req.ICE, req.RTCPMux = profileDTLS, "force", []string{"require"}
 		req.Flags = []string{"generate-mid"}
 	}
+	if req.ToTag != "" {
+		// What a phone speaks is in its SDP, not in its transport: media remembers it (behaviour 18).
+		req.Flags = append(req.Flags, "keep-transport")
+	}
 }
 
 // asksMedia tells if a response has something for the media node: a description, or the end of a call that never was.

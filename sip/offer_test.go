@@ -2,6 +2,7 @@ package sip
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,6 +137,13 @@ func TestOfferToPhone(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"opus", "PCMU"}, q.Codec.Transcode); diff != "" {
 		t.Error(diff)
+	}
+	if slices.Contains(q.Flags, "keep-transport") {
+		t.Error("the first offer has nothing to keep")
+	}
+	r.put(node1, strings.Replace(call, "To: <sip:1001@x>", "To: <sip:1001@x>;tag=t", 1)+"Route: "+path+"\n"+sdp)
+	if q := media.took(); len(q) != 1 || !slices.Contains(q[0].Flags, "keep-transport") {
+		t.Errorf("re-INVITE: %+v", q)
 	}
 	// Farm to farm needs no media node.
 	r.put(node1, strings.Replace(call, "sip:1001@df7jal23ls0d.invalid;transport=ws", "sip:7000@"+node1, 1)+sdp)

@@ -137,6 +137,9 @@ func mediaSource(e *media.Engine) obs.Source {
 		for reason, n := range s.Drops {
 			out = append(out, counter("media_dropped", "packets dropped", n, "reason", reason))
 		}
+		for result, n := range s.Handshakes {
+			out = append(out, counter("media_dtls_handshakes", "DTLS handshakes that ended, and that could not begin", n, "result", result))
+		}
 		for _, p := range s.Ports {
 			out = append(out, gauge("media_port_pairs_used", "port pairs in use", float64(p.Used), "interface", p.Interface),
 				gauge("media_port_pairs_free", "port pairs free", float64(p.Free), "interface", p.Interface),

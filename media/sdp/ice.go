@@ -131,6 +131,12 @@ func (s *Session) ICELite() bool {
 	return ok
 }
 
+// ICELite tells that the writer of the media's session is a lite agent.
+func (m *Media) ICELite() bool {
+	_, ok := m.session.Attr("ice-lite")
+	return ok
+}
+
 // removeICE takes out what RFC 8839, section 5, RFC 8840 and ICE-lite define.
 func (s *section) removeICE() {
 	s.DelAttr("candidate", "remote-candidates", "ice-ufrag", "ice-pwd", "ice-options", "ice-lite", "ice-mismatch",
