@@ -19,7 +19,7 @@ set -eu
 suite=forky
 host_packages="sip-tester baresip-core sox sngrep iproute2 nftables procps curl nginx-core libnginx-mod-stream debootstrap chromium"
 peer_packages="asterisk asterisk-modules kamailio kamailio-extra-modules kamailio-tls-modules
-kamailio-websocket-modules rtpengine-daemon sip-tester baresip-core"
+kamailio-websocket-modules kamailio-lwsc-modules rtpengine-daemon sip-tester baresip-core"
 
 base=${RTCEDGE_PEERS:-${XDG_CACHE_HOME:-${HOME:?}/.cache}/rtcedge}
 root=$base/$suite

@@ -74,7 +74,7 @@ type Bridge struct {
 	VideoMode    string   `json:"video_mode"`
 }
 
-// Endpoint is a peer that can be called: online while at least one contact is registered.
+// Endpoint is a peer that can be called: online while at least one contact is registered and not known to be unreachable.
 type Endpoint struct {
 	Technology string   `json:"technology"`
 	Resource   string   `json:"resource"`

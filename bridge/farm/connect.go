@@ -1,6 +1,7 @@
 package farm
 
 import (
+	"fmt"
 	"time"
 
 	sipmsg "github.com/emiago/sipgo/sip"
@@ -29,8 +30,8 @@ func (c *call) connect() {
 // invite makes a leg to one contact, by the Path that it was registered with.
 func (c *call) invite(b binding) {
 	f := c.farm
-	var target sipmsg.Uri
-	if err := sipmsg.ParseUri(b.uri, &target); err != nil {
+	way, err := f.wayTo(b)
+	if err != nil {
 		return
 	}
 	l, err := c.newLeg(false, c.number)
@@ -38,26 +39,16 @@ func (c *call) invite(b binding) {
 		f.cfg.Logger.Warn("no media ports for a contact", "error", err)
 		return
 	}
-	routes := b.path
-	if len(routes) == 0 && f.cfg.Edge.IsValid() {
-		routes = []string{"<sip:" + f.cfg.Edge.String() + ";lr>"}
-	}
-	hop := target
-	if len(routes) > 0 {
-		if uri, err := routeURI(routes[0]); err == nil {
-			hop = uri
-		}
-	}
 	from := c.caller.invite.From()
 	to := c.caller.invite.To().Address
 	l.d = dialog{
-		callID:    sipmsg.GenerateTagN(24) + "@" + f.rtpAddr.String(),
+		callID:    f.newCallID(),
 		localTag:  sipmsg.GenerateTagN(16),
 		localName: nameAddr(from.DisplayName, &from.Address),
 		remote:    nameAddr("", &to),
-		target:    target,
-		routes:    routes,
-		via:       f.listenerFor(wantsTCP(&hop)),
+		target:    way.target,
+		routes:    way.routes,
+		via:       way.via,
 		user:      from.Address.User,
 		forwards:  c.forwards(),
 	}
@@ -72,6 +63,32 @@ func (c *call) invite(b binding) {
 			c.post(event{kind: evResponse, leg: l, res: res})
 		}
 	})
+}
+
+// way is how requests reach a contact.
+type way struct {
+	target sipmsg.Uri
+	routes []string  // each with angle brackets
+	via    *listener // what they leave from
+}
+
+// wayTo is the way to a registered contact.
+func (f *Farm) wayTo(b binding) (way, error) {
+	w := way{routes: b.path}
+	if err := sipmsg.ParseUri(b.uri, &w.target); err != nil {
+		return way{}, fmt.Errorf("read contact: %w", err)
+	}
+	if len(w.routes) == 0 && f.cfg.Edge.IsValid() {
+		w.routes = []string{"<sip:" + f.cfg.Edge.String() + ";lr>"}
+	}
+	hop := w.target
+	if len(w.routes) > 0 {
+		if uri, err := routeURI(w.routes[0]); err == nil {
+			hop = uri
+		}
+	}
+	w.via = f.listenerFor(wantsTCP(&hop))
+	return w, nil
 }
 
 // forwards is the caller's Max-Forwards less one: a contact that leads back here is a loop that nothing else ends.

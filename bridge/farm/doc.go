@@ -21,13 +21,17 @@
 //     others, and relays RTP between the two legs; our SSRC, sequence and time go on whatever the source does (stream.go).
 //  6. A conference (conference.go) mixes every 20 ms on the farm's clock, which music shares; a small jitter buffer per
 //     participant (jitter.go) hides what the network does.
-//  7. When Run's context ends, new calls are refused with 503, each running call is ended with BYE, and all sockets and
+//  7. Every registered contact is asked with OPTIONS once in Config.Qualify, by its stored Path and from the listener, so
+//     that question and answer hold the NAT before the phone open (qualify.go). The order of it is pure (schedule.go): spread
+//     over the interval, so many a second, so many at a time. The answers are shown, by Contacts, Stats and ARI, and decide
+//     nothing: a silent contact keeps its registration and is called.
+//  8. When Run's context ends, new calls are refused with 503, each running call is ended with BYE, and all sockets and
 //     goroutines are released.
 //
 // Lock order: Farm.mu, then room.mu; stream.mu, jitter buffers and the location table's lock are leaves. No lock is held
 // while something is sent to a call's goroutine.
 //
 // RFCs: 3261 (SIP), 3264 (offer/answer), 3311 (UPDATE), 3327 (Path), 3550 and 3551 (RTP), 4733 (telephone-event, passed),
-// 5626 (outbound, only its option tag is let pass), 6026 (INVITE transactions), 6086 (INFO), 8866 (SDP). Session timers
+// 5626 (outbound, only its option tag is let pass and 430 understood), 6026 (INVITE transactions), 6086 (INFO), 8866 (SDP). Session timers
 // (RFC 4028) are left to the far end: the farm answers refreshes and asks for none.
 package farm

@@ -35,6 +35,7 @@ type Farm struct {
 	locations *locations
 	ari       *ari.Server    // nil: off
 	verifier  *auth.Verifier // nil: no challenge
+	qualifier *qualifier     // nil: off
 	seed      maphash.Seed
 	started   time.Time
 	prefix    string          // of channel and bridge names, as Asterisk's: the start time
@@ -83,6 +84,9 @@ func New(cfg Config) (*Farm, error) {
 			return nil, fmt.Errorf("farm: %w", err)
 		}
 		f.verifier = v
+	}
+	if cfg.Qualify > 0 && f.has(RoleRegistrar) {
+		f.qualifier = newQualifier(cfg.Qualify, f.locations, f.askContact)
 	}
 	f.life, f.kill = context.WithCancel(context.Background())
 	f.prefix = strconv.FormatInt(f.started.Unix(), 10) + "."
@@ -176,9 +180,15 @@ func (f *Farm) Run(ctx context.Context) error {
 		})
 	}
 	serving.Go(func() { f.clock.run(work) })
+	asking, stopAsking := context.WithCancel(ctx)
+	defer stopAsking()
+	if f.qualifier != nil {
+		serving.Go(func() { f.qualifier.run(asking) })
+	}
 	f.cfg.Logger.Info("farm is up", "listen", f.Addrs(), "roles", f.cfg.Roles)
 
 	err := f.wait(ctx, failed)
+	stopAsking()
 	f.drain()
 	stop()
 	// The listeners go first: sipgo would open a new socket to answer what arrives after its pool was emptied.
@@ -272,6 +282,8 @@ func (f *Farm) isDraining() bool {
 func (f *Farm) has(r Role) bool { return slices.Contains(f.cfg.Roles, r) }
 
 func (f *Farm) newID() string { return f.prefix + strconv.FormatUint(f.serial.Add(1), 10) }
+
+func (f *Farm) newCallID() string { return sipmsg.GenerateTagN(24) + "@" + f.rtpAddr.String() }
 
 // newCall makes a call, or nil if there are too many or the farm drains. Its run is started by the caller.
 func (f *Farm) newCall(kind Kind, number string) *call {

@@ -54,6 +54,13 @@ func (f *Farm) onRegister(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 		return
 	}
 	f.stats.registers.Add(1)
+	if f.qualifier != nil {
+		for _, b := range bindings {
+			if b.callID == reg.callID && b.seq == reg.seq { // of this REGISTER
+				f.qualifier.watch(contactID{user, b.key})
+			}
+		}
+	}
 	extra := []sipmsg.Header{
 		sipmsg.NewHeader("Date", now.UTC().Format("Mon, 02 Jan 2006 15:04:05 GMT")),
 		sipmsg.NewHeader("Supported", "path"),

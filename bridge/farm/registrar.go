@@ -17,6 +17,27 @@ type binding struct {
 	callID  string
 	seq     uint32
 	expires time.Time
+	reach   reach
+}
+
+// Reachability is what the last OPTIONS to a contact came to.
+type Reachability uint8
+
+// States of a contact. It is called in all of them.
+const (
+	ReachUnknown Reachability = iota // not asked since it has registered from where it is now
+	Reachable                        // it answered
+	Unreachable                      // it did not
+)
+
+// String is the state's name.
+func (r Reachability) String() string { return [...]string{"unknown", "reachable", "unreachable"}[r] }
+
+// reach is what qualifying has found out about a contact.
+type reach struct {
+	state  Reachability
+	rtt    time.Duration // of the last answer; 0 if there was none to the last question
+	missed int           // questions without an answer since the last answer
 }
 
 // contactWish is one Contact of a REGISTER.
@@ -98,10 +119,14 @@ func (t *locations) register(r registration, now time.Time) ([]binding, refusal)
 			next = append(next, binding{})
 			at = len(next) - 1
 		}
-		next[at] = binding{
+		b := binding{
 			uri: c.uri, key: c.key, q: c.q, path: r.path, callID: r.callID, seq: r.seq,
 			expires: now.Add(min(span, t.maxExpires)),
 		}
+		if b.sameWay(next[at]) {
+			b.reach = next[at].reach
+		}
+		next[at] = b
 	}
 	if len(next) > t.maxContacts && len(next) > len(current) {
 		return nil, refusal{status: 403, reason: "Too Many Contacts"}
@@ -120,6 +145,9 @@ func (t *locations) register(r registration, now time.Time) ([]binding, refusal)
 // stale tells that the request is older than the binding, or the one that made it come again.
 func (b *binding) stale(r registration) bool { return b.callID == r.callID && r.seq <= b.seq }
 
+// sameWay tells if requests to both take the same way.
+func (b *binding) sameWay(o binding) bool { return b.uri == o.uri && slices.Equal(b.path, o.path) }
+
 func outOfOrder() refusal { return refusal{status: 500, reason: "CSeq Out Of Order"} }
 
 // contacts are a user's live contacts, the preferred ones first.
@@ -131,28 +159,48 @@ func (t *locations) contacts(user string, now time.Time) []binding {
 	return live
 }
 
-// names are the users with contacts, in order.
-func (t *locations) names(now time.Time) []string {
+// find is one live contact.
+func (t *locations) find(id contactID, now time.Time) (binding, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var out []string
+	live := t.liveLocked(id.user, now)
+	at := slices.IndexFunc(live, func(b binding) bool { return b.key == id.key })
+	if at < 0 {
+		return binding{}, false
+	}
+	return live[at], true
+}
+
+// mark notes what became of a question to a contact, unless the contact has moved since.
+func (t *locations) mark(id contactID, asked binding, answered bool, rtt time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := t.users[id.user] // nobody else reads the slice without the lock
+	at := slices.IndexFunc(all, func(b binding) bool { return b.key == id.key })
+	switch {
+	case at < 0 || !all[at].sameWay(asked):
+	case answered:
+		all[at].reach = reach{state: Reachable, rtt: rtt}
+	default:
+		all[at].reach = reach{state: Unreachable, missed: all[at].reach.missed + 1}
+	}
+}
+
+// walk visits the live contacts of all users, in no order, with the lock held.
+func (t *locations) walk(now time.Time, visit func(user string, b binding)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for user := range t.users {
-		if len(t.liveLocked(user, now)) > 0 {
-			out = append(out, user)
+		for _, b := range t.liveLocked(user, now) {
+			visit(user, b)
 		}
 	}
-	slices.Sort(out)
-	return out
 }
 
 // count is the number of live contacts of all users.
 func (t *locations) count(now time.Time) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	n := 0
-	for user := range t.users {
-		n += len(t.liveLocked(user, now))
-	}
+	t.walk(now, func(string, binding) { n++ })
 	return n
 }
 

@@ -1,6 +1,7 @@
 package farm
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,14 +34,27 @@ type LegInfo struct {
 	Dropped  uint64 // datagrams from anywhere that were no such packets
 }
 
+// ContactInfo is one registered contact.
+type ContactInfo struct {
+	User      string
+	URI       string
+	State     Reachability
+	RoundTrip time.Duration // of the last OPTIONS, first sending to answer; 0: there was no answer
+	Missed    int           // OPTIONS without an answer since the last answer
+	Expires   time.Time
+}
+
 // Stats are the farm's counters since it was made, and what is there now.
 type Stats struct {
-	Calls         int    // now
-	Conferences   int    // now
-	Registrations int    // contacts now
-	CallsTotal    uint64 // INVITEs that made a call
-	Refused       uint64 // requests that got a final 4xx, 5xx or 6xx from the farm itself
-	Registers     uint64 // REGISTERs that were accepted
+	Calls         int           // now
+	Conferences   int           // now
+	Registrations int           // contacts now
+	Reachable     int           // of these, contacts that answered the last OPTIONS
+	Unreachable   int           // of these, contacts that did not
+	RoundTripMax  time.Duration // slowest of the last answers of the contacts that are reachable
+	CallsTotal    uint64        // INVITEs that made a call
+	Refused       uint64        // requests that got a final 4xx, 5xx or 6xx from the farm itself
+	Registers     uint64        // REGISTERs that were accepted
 }
 
 // String is the state's name.
@@ -81,15 +95,40 @@ func (f *Farm) snapshot() []*call {
 // Registrations is the number of live contacts of all users.
 func (f *Farm) Registrations() int { return f.locations.count(time.Now()) }
 
+// Contacts are the registered contacts, by user.
+func (f *Farm) Contacts() []ContactInfo {
+	var out []ContactInfo
+	f.locations.walk(time.Now(), func(user string, b binding) {
+		out = append(out, ContactInfo{
+			User: user, URI: b.uri, State: b.reach.state, RoundTrip: b.reach.rtt, Missed: b.reach.missed, Expires: b.expires,
+		})
+	})
+	slices.SortFunc(out, func(a, b ContactInfo) int {
+		return cmp.Or(strings.Compare(a.User, b.User), strings.Compare(a.URI, b.URI))
+	})
+	return out
+}
+
 // Stats reads the counters.
 func (f *Farm) Stats() Stats {
 	f.mu.Lock()
 	calls, rooms := len(f.calls), len(f.rooms)
 	f.mu.Unlock()
-	return Stats{
-		Calls: calls, Conferences: rooms, Registrations: f.Registrations(),
+	s := Stats{
+		Calls: calls, Conferences: rooms,
 		CallsTotal: f.stats.calls.Load(), Refused: f.stats.refused.Load(), Registers: f.stats.registers.Load(),
 	}
+	f.locations.walk(time.Now(), func(_ string, b binding) {
+		s.Registrations++
+		switch b.reach.state {
+		case Reachable:
+			s.Reachable++
+			s.RoundTripMax = max(s.RoundTripMax, b.reach.rtt)
+		case Unreachable:
+			s.Unreachable++
+		}
+	})
+	return s
 }
 
 // control is the farm as ARI sees it: a leg is a channel, a call of two and a conference are bridges.
@@ -195,18 +234,24 @@ func (f control) Bridges() []ari.Bridge {
 	return out
 }
 
-// Endpoints are the users with contacts. A user without is not known here, so there are no offline ones.
+// Endpoints are the users with contacts; a user without is not known here. As with Asterisk, one is offline when it is known
+// that none of its contacts answers. It can be called all the same.
 func (f control) Endpoints() []ari.Endpoint {
 	out := []ari.Endpoint{}
 	channels := f.Channels()
-	for _, user := range f.locations.names(time.Now()) {
-		e := ari.Endpoint{Technology: "PJSIP", Resource: user, State: ari.EndpointOnline, ChannelIDs: []string{}}
-		for _, ch := range channels {
-			if ch.Caller.Number == user {
-				e.ChannelIDs = append(e.ChannelIDs, ch.ID)
+	for _, c := range f.Contacts() {
+		if len(out) == 0 || out[len(out)-1].Resource != c.User {
+			e := ari.Endpoint{Technology: "PJSIP", Resource: c.User, State: ari.EndpointOffline, ChannelIDs: []string{}}
+			for _, ch := range channels {
+				if ch.Caller.Number == c.User {
+					e.ChannelIDs = append(e.ChannelIDs, ch.ID)
+				}
 			}
+			out = append(out, e)
 		}
-		out = append(out, e)
+		if c.State != Unreachable {
+			out[len(out)-1].State = ari.EndpointOnline
+		}
 	}
 	return out
 }

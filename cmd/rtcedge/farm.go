@@ -33,6 +33,7 @@ type farmKnobs struct {
 	ringTimeout     time.Duration
 	maxCalls        int
 	conferenceTones bool
+	qualify         time.Duration
 }
 
 func (k *farmKnobs) declare(s *config.Set) {
@@ -40,12 +41,13 @@ func (k *farmKnobs) declare(s *config.Set) {
 	s.Int(&k.rtpMax, "farm-port-max", 29999, 1024, 65535, "PORT", "last UDP port of the farm's own media")
 	s.Duration(&k.ringTimeout, "ring-timeout", 30*time.Second, time.Second, "a call that a user does not answer ends after it")
 	s.Int(&k.maxCalls, "max-calls", 1000, 1, 100000, "CALLS", "more calls are refused with 503")
+	s.Duration(&k.qualify, "qualify", 12*time.Second, 0, "OPTIONS to each registered contact, which keeps its NAT open; 0 is off")
 	s.Bool(&k.conferenceTones, "conference-tones", false, "a short tone when somebody enters or leaves a conference")
 }
 
 func (k *farmKnobs) config(e *env) farm.Config {
 	return farm.Config{PortMin: uint16(k.rtpMin), PortMax: uint16(k.rtpMax), RingTimeout: k.ringTimeout, MaxCalls: k.maxCalls,
-		ConferenceTones: k.conferenceTones, Logger: e.log}
+		ConferenceTones: k.conferenceTones, Qualify: orNegative(k.qualify), Logger: e.log}
 }
 
 func runFarm(e *env) error {

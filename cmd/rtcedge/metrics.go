@@ -198,6 +198,9 @@ func farmSource(f *farm.Farm) obs.Source {
 			gauge("farm_calls", "calls of the embedded farm now", float64(s.Calls)),
 			gauge("farm_conferences", "conferences now", float64(s.Conferences)),
 			gauge("farm_registrations", "registered contacts now", float64(s.Registrations)),
+			gauge("farm_contacts", "contacts by the answer to OPTIONS", float64(s.Reachable), "state", "reachable"),
+			gauge("farm_contacts", "contacts by the answer to OPTIONS", float64(s.Unreachable), "state", "unreachable"),
+			gauge("farm_contact_rtt_seconds_max", "longest round trip of an OPTIONS", s.RoundTripMax.Seconds()),
 			counter("farm_calls", "calls since the start", s.CallsTotal),
 			counter("farm_refused", "requests refused by the farm", s.Refused),
 			counter("farm_registers", "REGISTERs accepted", s.Registers),
@@ -239,7 +242,7 @@ func mediaCounts(s media.Stats) map[string]int64 {
 
 func farmCounts(s farm.Stats) map[string]int64 {
 	return map[string]int64{"farm calls": int64(s.Calls), "farm calls since start": int64(s.CallsTotal), "farm conferences": int64(s.Conferences),
-		"farm registrations": int64(s.Registrations)}
+		"farm registrations": int64(s.Registrations), "farm contacts unreachable": int64(s.Unreachable)}
 }
 
 func mergeCounts(all ...map[string]int64) map[string]int64 {

@@ -22,7 +22,7 @@ type Call struct {
 	dialog    *dialog
 	localSDP  []byte
 	remoteSDP []byte
-	acked     chan struct{} // closed by the ACK that is waited for; nil: none is
+	acked     chan struct{} // closed by the ACK of the last 2xx
 	ended     bool
 	byPeer    bool
 }

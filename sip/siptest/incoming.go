@@ -179,9 +179,10 @@ func (u *UA) handleAck(req *sipmsg.Request, _ sipmsg.ServerTransaction) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.acked != nil {
-		close(c.acked)
-		c.acked = nil
+	select {
+	case <-c.acked: // a repeated one
+	default:
+		close(c.acked) // it may come before waitACK looks
 	}
 }
 
