@@ -34,11 +34,17 @@ func (p *Proxy) media(c *pass) bool {
 		return true
 	}
 	if m.Method() == message.Bye {
-		c.ending = true // told when the BYE has left, so that media's pace does not hold it up
+		// Told when the BYE has left, so that media's pace does not hold it up; and only if the sender proves that he takes part: the
+		// farm refuses a forged BYE, but the media would be gone.
+		c.ending = c.inside || c.routed
 		return true
 	}
 	if !hasSDP(m) {
 		return true
+	}
+	if !p.maySpeak(c) {
+		p.refuse(c, 481, "Call/Transaction Does Not Exist", DropNoDialog)
+		return false
 	}
 	req := &ng.Request{Command: ng.CmdOffer, CallID: string(m.CallID()), FromTag: string(m.FromTag()), ToTag: string(m.ToTag()), SDP: m.Body()}
 	switch m.Method() {
@@ -72,6 +78,17 @@ func (p *Proxy) media(c *pass) bool {
 	}
 	p.replaceBody(c, sdp)
 	return true
+}
+
+// maySpeak tells if the sender may change the media of its call. Within a dialog only its signed Route proves that he takes part:
+// whoever knows Call-ID and tags could move the media to himself, with an ACK even past every challenge (F34). The body of an ACK is an
+// answer only where the INVITE had no offer.
+func (p *Proxy) maySpeak(c *pass) bool {
+	m := &c.msg
+	if c.inside || len(m.ToTag()) == 0 {
+		return c.inside || m.Method() != message.Ack
+	}
+	return c.routed && (m.Method() != message.Ack || c.route.flags&routeNoOffer != 0)
 }
 
 // shape writes what an offer is turned into. The farm sees PCMU and telephone-event only; phones see the preference list, in the

@@ -76,6 +76,34 @@ func TestDelayedOffer(t *testing.T) {
 	}
 }
 
+// TestF34ForgedDialogMessages: who knows Call-ID and tags of a call, but has no signed Route of it, moves and ends no media.
+func TestF34ForgedDialogMessages(t *testing.T) {
+	media := &fakeMedia{}
+	r := newRig(t, Config{Media: media})
+	req := r.one(r.put(phone, invite(sdp)), node1)
+	r.one(r.putOn(0, 0, node1, answer(req, 200, "tt", sdp)), phone)
+	media.took()
+	forged := "ACK sip:600@" + node1 + " SIP/2.0\nVia: SIP/2.0/UDP 127.0.6.6;branch=z9hG4bKx\nFrom: <sip:1001@x>;tag=ft\nTo: <sip:600@x>;tag=tt\nCall-ID: call-1@phone\nCSeq: 1 ACK\nMax-Forwards: 70\n"
+	stranger := "127.0.6.6:5060"
+	if out := r.put(stranger, forged+sdp); len(out) != 0 {
+		t.Errorf("a forged ACK with a description went on: %v", out)
+	}
+	for _, method := range []string{"INVITE", "UPDATE", "PRACK"} {
+		r.status(r.put(stranger, strings.ReplaceAll(forged, "ACK", method)+sdp), 481)
+	}
+	r.put(stranger, strings.ReplaceAll(forged, "ACK", "BYE"))
+	// With the Route of the dialog, but an offer in its INVITE, an ACK's body is no answer either.
+	if out := r.put(phone, forged+"Route: "+lines(req, "Record-Route")[0]+"\n"+sdp); len(out) != 0 {
+		t.Errorf("an ACK with a second answer went on: %v", out)
+	}
+	if q := media.took(); len(q) != 0 {
+		t.Errorf("media was asked %v", brief(q))
+	}
+	if r.drops()["no_dialog"] != 5 {
+		t.Errorf("drops %v", r.drops())
+	}
+}
+
 // TestMediaDelete: a failed first INVITE ends the media session; a challenge and a failed re-INVITE do not.
 func TestMediaDelete(t *testing.T) {
 	media := &fakeMedia{}

@@ -42,7 +42,9 @@ func (p *Proxy) popRoutes(c *pass) (rest []byte, strict bool) {
 			}
 			var a message.NameAddr
 			var ru message.URI
-			if _, ok := a.Parse(value); !ok || !ru.Parse(a.URI) || p.ours(ru.Host, ru.Port) == nil && !(twin && paired(&ru)) {
+			_, read := a.Parse(value)
+			read = read && ru.Parse(a.URI)
+			if mine := read && (p.ours(ru.Host, ru.Port) != nil || twin && paired(&ru)); !mine {
 				p.cutRoutes(c, f, list)
 				return value, strict
 			}

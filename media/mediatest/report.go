@@ -32,7 +32,7 @@ type Report struct {
 	RTCP        RTCP
 
 	Recording   []int16   // placed by timestamps, holes are silent
-	sendStart   time.Time // when sample 0 was sent
+	sendStart   time.Time // when sample 0 was due
 	recordStart time.Time // when sample 0 of Recording came in
 }
 
@@ -50,7 +50,7 @@ func (p *Peer) Report() Report {
 		Refused: r.refused, Undecodable: r.undecodable, OtherPT: r.otherPT,
 		Jitter: time.Duration(r.jitter * float64(time.Second)), MaxGap: r.maxDelta,
 		Sources: slices.Clone(r.sources), SSRCs: slices.Clone(r.ssrcs), Digits: slices.Clone(r.digits), RTCP: r.rtcp,
-		Recording: slices.Clone(r.recording), sendStart: o.started, recordStart: r.recordStart,
+		Recording: slices.Clone(r.recording), sendStart: o.due, recordStart: r.recordStart,
 	}
 	if r.coder != nil {
 		rep.Rate = r.coder.rate

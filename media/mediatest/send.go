@@ -20,7 +20,9 @@ type sender struct {
 	marker    bool   // the next packet starts a talk spurt
 
 	packets, octets uint32
-	started         time.Time
+	started         time.Time // when the first packet left
+	due             time.Time // when it should have: those behind it keep to that schedule
+	slot            time.Time // when the packet that is being made is due
 	lastTimestamp   uint32
 	lastSent        time.Time
 	events          int
@@ -58,7 +60,8 @@ func (p *Peer) send(ctx context.Context) error {
 		if over && time.Duration(at-len(audio))*time.Second/time.Duration(c.rate) >= silent && event == nil && len(p.digits) == 0 {
 			return sleep(ctx, p.cfg.Tail-silent)
 		}
-		timer.Reset(time.Until(start.Add(time.Duration(n) * p.cfg.PTime)))
+		due := start.Add(time.Duration(n) * p.cfg.PTime)
+		timer.Reset(time.Until(due))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -86,7 +89,7 @@ func (p *Peer) send(ctx context.Context) error {
 			default:
 			}
 		}
-		p.sendFrame(s, c, frame, &event)
+		p.sendFrame(s, c, frame, due, &event)
 	}
 }
 
@@ -100,10 +103,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // sendFrame sends one packet time: audio, or a part of a digit.
-func (p *Peer) sendFrame(s *session, c *coder, frame []int16, event **eventSender) {
+func (p *Peer) sendFrame(s *session, c *coder, frame []int16, due time.Time, event **eventSender) {
 	p.sendMu.Lock()
 	defer p.sendMu.Unlock()
 	o := &p.out
+	o.slot = due
 	defer func() { o.timestamp += c.ticks(p.cfg.PTime) }()
 	if p.paused.Load() || !s.sends {
 		o.marker = true
@@ -140,7 +144,7 @@ func (p *Peer) sendRTP(s *session, h rtp.Header, payload []byte) {
 		return
 	}
 	if o.packets == 0 {
-		o.started = now
+		o.started, o.due = now, o.slot
 	}
 	o.packets++
 	o.octets += uint32(len(payload))
