@@ -57,6 +57,8 @@ host_missing() {
 	for p in $host_packages; do
 		dpkg-query -W -f '${db:Status-Abbrev}' "$p" 2>/dev/null | grep -q '^ii' || echo "$p"
 	done
+	# Debian's, where no other Node.js is there: it brings the libraries of the web phones.
+	command -v npm >/dev/null || echo npm
 }
 
 install_host() {
