@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"runtime"
 	"time"
 
 	"rtcedge/internal/config"
@@ -129,18 +127,6 @@ func (c *mediaRole) run(e *env) error {
 	parts := []part{{"media", engine.Run}, {"ng", server.Run}}
 	return st.serve(e, c.common, []obs.Source{mediaSource(engine), ngSource(server)}, mediaPages(engine),
 		drainer{calls: func() int { return engine.Stats().Calls }}, parts...)
-}
-
-// spareProcessor gives the runtime one processor more than there are workers. A worker lends its own at each wait for packets; with
-// no spare one the runtime's monitor takes it back thousands of times a second, which cost a fifth of the CPU of a relay
-// (bench/MEDIA.md).
-func spareProcessor(workers int) {
-	if workers == 0 {
-		workers = runtime.NumCPU()
-	}
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), workers+1))
-	}
 }
 
 func newNGServer(udp, tcp, http netip.AddrPort, h ng.Handler) (*ng.Server, error) {

@@ -114,6 +114,7 @@ func parseSIP(e *env) (*sipRole, error) {
 
 func (c *sipRole) run(e *env) error {
 	e.level.Set(c.level())
+	spareProcessor(c.workers)
 	nodes, err := parseMediaNodes(c.media)
 	if err != nil {
 		return usage(err)
