@@ -59,11 +59,9 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 	if bytes.IndexByte(a.URI, ':') <= 0 {
 		return nil, false
 	}
-	end := len(b)
-	if bytes.IndexByte(b, ',') >= 0 || bytes.IndexByte(b, '<') >= 0 || bytes.IndexByte(b, '"') >= 0 {
-		if end = listEnd(b, ','); end < 0 {
-			return nil, false
-		}
+	end := listEnd(b, ',')
+	if end < 0 {
+		return nil, false
 	}
 	a.Params = trimLWS(b[:end])
 	if len(a.Params) > 0 && a.Params[0] != ';' {

@@ -168,35 +168,34 @@ func (m *Message) header() Fault {
 	}
 }
 
-// field records the header field at b[pos:end].
+// field records the header field at raw[pos:end]. The usual "Name: value" CRLF takes no second look at its white space.
 func (m *Message) field(pos, end int) bool {
-	b := m.raw
-	i := pos
-	for i < end && tokenChar[b[i]] {
+	line := m.raw[pos:end]
+	nameEnd := 0
+	for nameEnd < len(line) && tokenChar[line[nameEnd]] {
+		nameEnd++
+	}
+	i := nameEnd
+	for i < len(line) && isLWS(line[i]) {
 		i++
 	}
-	nameEnd := i
-	for i < end && isLWS(b[i]) {
-		i++
-	}
-	if nameEnd == pos || i >= end || b[i] != ':' {
+	if nameEnd == 0 || i >= len(line) || line[i] != ':' {
 		return false
 	}
 	i++
-	for i < end && isLWS(b[i]) {
+	for i < len(line) && isLWS(line[i]) {
 		i++
 	}
-	valEnd := end
-	for valEnd > i && isLWS(b[valEnd-1]) {
+	valEnd := len(line)
+	for valEnd > i && isLWS(line[valEnd-1]) {
 		valEnd--
 	}
 	if m.n >= MaxFields {
 		m.n = MaxFields + 1
 		return true
 	}
-	k := kindOf(b[pos:nameEnd])
-	f := &m.fields[m.n]
-	f.Kind, f.Start, f.End, f.NameEnd, f.Val, f.ValEnd = k, uint32(pos), uint32(end), uint32(nameEnd), uint32(i), uint32(valEnd)
+	k := kindOf(line[:nameEnd])
+	m.fields[m.n] = Field{Kind: k, Start: uint32(pos), End: uint32(end), NameEnd: uint32(pos + nameEnd), Val: uint32(pos + i), ValEnd: uint32(pos + valEnd)}
 	m.n++
 	if m.first[k] == 0 {
 		m.first[k] = int16(m.n)
