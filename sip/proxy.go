@@ -249,6 +249,10 @@ func (p *Proxy) handle(c *pass) {
 	}
 	c.inside = c.node != nil || p.split && c.side.Internal()
 	c.proven = c.proven || c.inside
+	if p.farms.Cut(c.from, p.split && c.side.Internal(), c.in.Flow != 0) {
+		c.drop(DropFenced)
+		return
+	}
 	if !c.waited {
 		if p.flooded(c) {
 			c.drop(DropRate)

@@ -15,6 +15,10 @@ import (
 func (p *Proxy) request(c *pass, fault message.Fault) {
 	m := &c.msg
 	p.relayed(c)
+	if c.node != nil && c.node.Fenced() { // relayed by an edge node that has not been told yet
+		c.drop(DropFenced)
+		return
+	}
 	p.nat(c)
 	if p.scans(c) {
 		c.drop(DropScanner)

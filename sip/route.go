@@ -321,8 +321,14 @@ func (p *Proxy) toStrict(c *pass, value, uri []byte) {
 	s.Put(uri)
 }
 
-// toNode sets the next hop to a farm node.
+// toNode sets the next hop to a farm node. What belongs to a fenced one gets 503, which ends no dialog (RFC 3261 section 12.2.1.2 names 408 and
+// 481): the client may ask again when the dialog has moved.
 func (p *Proxy) toNode(c *pass, n *dispatch.Node) bool {
+	if n.Fenced() {
+		c.extra = append(c.extra, "Retry-After: 2\r\n"...)
+		p.refuse(c, 503, "Farm Node Fenced", DropFenced)
+		return false
+	}
 	c.next = p.hopTo(n, c.side)
 	return p.leaves(c)
 }

@@ -35,12 +35,13 @@ const (
 	DropScanner            // a scanner by its own word
 	DropPSTN               // a call to the telephone network from an address that may not
 	DropOverload           // a new dialog while more comes in than can be served
+	DropFenced             // from a fenced farm node, or for it
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "malformed", "not_ours", "no_next_via", "amplification", "too_large", "send", "queue_full", "no_node", "no_route",
 	"loop", "foreign_route", "unauthorised", "forbidden", "media", "unknown_domain", "no_dialog", "draining", "absorbed_ack",
-	"rate", "banned", "scanner", "pstn", "overload"}
+	"rate", "banned", "scanner", "pstn", "overload", "fenced"}
 
 // String returns the name for a metric's label.
 func (d Drop) String() string {

@@ -125,9 +125,9 @@ func runReload(e *env) error {
 }
 
 // farmVerbs are what `rtcedge farm` does besides being the role: they talk to a running edge.
-func farmVerbs() []string { return []string{"list", "drain", "up"} }
+func farmVerbs() []string { return []string{"list", "drain", "up", "fence"} }
 
-// runFarmNodes is `rtcedge farm list|drain|up [NODE]`.
+// runFarmNodes is `rtcedge farm list|drain|up|fence [NODE]`.
 func runFarmNodes(e *env, verb string) error {
 	var node string
 	args := e.args[1:]

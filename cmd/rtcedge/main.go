@@ -47,7 +47,7 @@ func commands() []command {
 		{"up", "everything in one process with embedded defaults: edge, media, farm", runUp},
 		{"sip", "the stateless SIP edge proxy", runSIP},
 		{"media", "the media proxy, driven by rtpengine's NG protocol", runMedia},
-		{"farm", "the embedded farm: calls, conferences and registrations without Asterisk; farm list|drain|up: the nodes of a running edge", runFarm},
+		{"farm", "the embedded farm: calls, conferences and registrations without Asterisk; farm list|drain|up|fence: the nodes of a running edge", runFarm},
 		{"check", "check a configuration file and start nothing", runCheck},
 		{"status", "what a running process does, from its admin port", runStatus},
 		{"calls", "the calls of a running process, from its admin port", runCalls},

@@ -47,6 +47,15 @@ func TestReloadAndFarmNodes(t *testing.T) {
 	if s := ctl(2, "farm", "drain"); !strings.Contains(s, "farm drain: no node (allowed:") {
 		t.Errorf("no node: %s", s)
 	}
+	if s := ctl(0, "farm", "fence", "127.0.0.1:7"); !strings.Contains(s, "fenced") {
+		t.Errorf("after fence:\n%s", s)
+	}
+	if s := ctl(0, "farm", "up", "call"); !strings.Contains(s, "fenced") {
+		t.Errorf("a farm's name lifts a fence:\n%s", s)
+	}
+	if s := ctl(0, "farm", "up", "udp:127.0.0.1:7"); strings.Contains(s, "fenced") {
+		t.Errorf("after up:\n%s", s)
+	}
 	text("udp:127.0.0.1:7, udp:127.0.0.1:13")
 	ctl(0, "reload")
 	if s := ctl(0, "farm", "list"); !strings.Contains(s, "127.0.0.1:13") {

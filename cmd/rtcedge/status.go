@@ -109,7 +109,7 @@ func farmActions(p *sip.Proxy) map[string]func(url.Values) error {
 			return nil
 		}
 	}
-	return map[string]func(url.Values) error{"/farm/drain": act(p.Farms().Drain), "/farm/up": act(p.Farms().Up)}
+	return map[string]func(url.Values) error{"/farm/drain": act(p.Farms().Drain), "/farm/up": act(p.Farms().Up), "/farm/fence": act(p.Farms().Fence)}
 }
 
 // callEndLog writes one line for each ended call, with its quality.

@@ -11,9 +11,10 @@ type State uint8
 
 // The states.
 const (
-	Up    State = iota // takes new dialogs
-	Down               // takes nothing new until it answers again
-	Drain              // lives, takes nothing new by the operator's will
+	Up     State = iota // takes new dialogs
+	Down                // takes nothing new until it answers again
+	Drain               // lives, takes nothing new by the operator's will
+	Fenced              // cut off: what it sends is dropped, and it gets nothing
 )
 
 // String is the state's name.
@@ -23,8 +24,10 @@ func (s State) String() string {
 		return "up"
 	case Down:
 		return "down"
+	case Drain:
+		return "drain"
 	}
-	return "drain"
+	return "fenced"
 }
 
 // Node is one farm node. It is the same for as long as its address is configured, also where it serves several farms.
@@ -41,6 +44,7 @@ type Node struct {
 	suspect atomic.Bool   // unreachable by ICMP or a refused connection
 	live    atomic.Bool   // the last verdict of the probes
 	drained atomic.Bool   // the operator's will
+	fenced  atomic.Bool   // cut off, see Set.Fence
 	tcp     atomic.Bool   // configured: listens for TCP besides
 
 	probe probe // Set.mu guards it
@@ -68,6 +72,8 @@ func (n *Node) TCP() bool { return n.tcp.Load() }
 // State is the node's state now.
 func (n *Node) State() State {
 	switch {
+	case n.fenced.Load():
+		return Fenced
 	case !n.live.Load():
 		return Down
 	case n.drained.Load():
@@ -95,5 +101,8 @@ func (n *Node) Heard() {
 // Unreachable notes an ICMP error or a refused connection. As ICMP can be forged it only makes the node be probed at once.
 func (n *Node) Unreachable() { n.suspect.Store(true) }
 
+// Fenced tells if the node is cut off.
+func (n *Node) Fenced() bool { return n.fenced.Load() }
+
 // eligible tells if new dialogs may go to it.
-func (n *Node) eligible() bool { return n.live.Load() && !n.drained.Load() }
+func (n *Node) eligible() bool { return n.live.Load() && !n.drained.Load() && !n.fenced.Load() }

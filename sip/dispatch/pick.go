@@ -12,8 +12,9 @@ type table struct {
 	farms  [NumFarms][]member // eligible for new dialogs
 	given  [NumFarms]bool     // the farm has nodes at all
 	byAddr map[netip.AddrPort]*Node
-	nodes  []*Node // by Node.index
-	former *epoch  // the oldest membership that CANCEL and ACK still follow; nil if none
+	nodes  []*Node              // by Node.index
+	fences map[netip.Addr]fence // addresses all of whose nodes are fenced; nil if none is
+	former *epoch               // the oldest membership that CANCEL and ACK still follow; nil if none
 }
 
 type member struct {

@@ -13,7 +13,7 @@ func (s *Set) Tick(now time.Time, p Prober) (next time.Duration) {
 	changed := false
 	if !s.cfg.NoProbes {
 		for _, n := range s.nodes {
-			if n == nil {
+			if n == nil || n.fenced.Load() { // its answers would be dropped
 				continue
 			}
 			send, flip := s.tickLocked(n, now)

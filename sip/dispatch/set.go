@@ -106,6 +106,7 @@ func (s *Set) publishLocked(now time.Time) {
 			t.byAddr[n.addr] = n
 		}
 	}
+	t.fences = fencesOf(s.nodes)
 	for f := range s.members {
 		t.given[f] = len(s.members[f]) > 0
 		for _, m := range s.members[f] {
@@ -167,29 +168,45 @@ func (s *Set) SetDrain(a netip.AddrPort, on bool, now time.Time) bool {
 
 // Drain keeps new dialogs away from the nodes that a name means: IP:PORT, PROTO:IP:PORT, or a farm for all of its nodes. It returns how
 // many there are.
-func (s *Set) Drain(name string, now time.Time) int { return s.drainNamed(name, true, now) }
+func (s *Set) Drain(name string, now time.Time) int {
+	return s.named(name, now, func(n *Node, _ bool) bool {
+		n.drained.Store(true)
+		return true
+	})
+}
 
-// Up lets new dialogs go to them again.
-func (s *Set) Up(name string, now time.Time) int { return s.drainNamed(name, false, now) }
+// Up lets new dialogs go to them again. A fence falls only by the node's own name: whoever brings a farm back may not know of it.
+func (s *Set) Up(name string, now time.Time) int {
+	return s.named(name, now, func(n *Node, whole bool) bool {
+		n.drained.Store(false)
+		if !whole {
+			s.unfenceLocked(n, now)
+		}
+		return true
+	})
+}
 
-func (s *Set) drainNamed(name string, on bool, now time.Time) (found int) {
+// named does something with each node that a name means; whole: the name is that of a farm. It counts those for which it says true.
+func (s *Set) named(name string, now time.Time, do func(n *Node, whole bool) bool) (done int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seen := map[*Node]bool{}
 	for f := range s.members {
 		for _, m := range s.members[f] {
-			n := m.node
-			if seen[n] || name != Farm(f).String() && name != n.addr.String() && name != n.proto+":"+n.addr.String() {
+			n, whole := m.node, name == Farm(f).String()
+			if seen[n] || !whole && name != n.addr.String() && name != n.proto+":"+n.addr.String() {
 				continue
 			}
 			seen[n] = true
-			n.drained.Store(on)
+			if do(n, whole) {
+				done++
+			}
 		}
 	}
-	if len(seen) > 0 {
+	if done > 0 {
 		s.publishLocked(now)
 	}
-	return len(seen)
+	return done
 }
 
 // Info is what an operator sees of a node.
