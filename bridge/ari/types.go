@@ -13,6 +13,7 @@ const (
 // Technologies of a bridge.
 const (
 	TechnologySimple  = "simple_bridge" // two parties
+	TechnologyNative  = "native_rtp"    // two parties, packets relayed as they are
 	TechnologySoftmix = "softmix"       // any number, mixed
 )
 
@@ -59,6 +60,9 @@ type Channel struct {
 	Dialplan     DialplanCEP `json:"dialplan"`
 	CreationTime Time        `json:"creationtime"`
 	Language     string      `json:"language"`
+
+	// ChannelVars is filled for external media only: UNICASTRTP_LOCAL_ADDRESS and UNICASTRTP_LOCAL_PORT.
+	ChannelVars map[string]string `json:"channelvars,omitempty"`
 }
 
 // Bridge is what joins channels: two parties of a call, or a conference.
@@ -130,6 +134,112 @@ type SetID struct {
 type StatusInfo struct {
 	StartupTime    Time `json:"startup_time"`
 	LastReloadTime Time `json:"last_reload_time"`
+}
+
+// Playback is a sound that is played to a channel or a bridge.
+type Playback struct {
+	ID           string `json:"id"`
+	MediaURI     string `json:"media_uri"`
+	NextMediaURI string `json:"next_media_uri,omitempty"`
+	TargetURI    string `json:"target_uri"` // channel:ID or bridge:ID
+	Language     string `json:"language"`
+	State        string `json:"state"`
+}
+
+// States of a playback.
+const (
+	PlaybackQueued  = "queued"
+	PlaybackPlaying = "playing"
+	PlaybackPaused  = "paused"
+	PlaybackDone    = "done"
+	PlaybackFailed  = "failed"
+)
+
+// LiveRecording is a recording that is being made. Durations are seconds, known when it has ended.
+type LiveRecording struct {
+	Name            string `json:"name"`
+	Format          string `json:"format"`
+	TargetURI       string `json:"target_uri"`
+	State           string `json:"state"`
+	Duration        int64  `json:"duration,omitempty"`
+	TalkingDuration int64  `json:"talking_duration,omitempty"`
+	SilenceDuration int64  `json:"silence_duration,omitempty"`
+	Cause           string `json:"cause,omitempty"`
+}
+
+// States of a live recording.
+const (
+	RecordingQueued    = "queued"
+	RecordingRecording = "recording"
+	RecordingPaused    = "paused"
+	RecordingDone      = "done"
+	RecordingFailedNow = "failed"
+	RecordingCanceled  = "canceled"
+)
+
+// StoredRecording is a recording that can be fetched.
+type StoredRecording struct {
+	Name   string `json:"name"`
+	Format string `json:"format"`
+}
+
+// Application is a Stasis application with what it is subscribed to.
+type Application struct {
+	Name        string   `json:"name"`
+	ChannelIDs  []string `json:"channel_ids"`
+	BridgeIDs   []string `json:"bridge_ids"`
+	EndpointIDs []string `json:"endpoint_ids"`
+	DeviceNames []string `json:"device_names"`
+
+	EventsAllowed    []EventFilter `json:"events_allowed"`
+	EventsDisallowed []EventFilter `json:"events_disallowed"`
+}
+
+// EventFilter names an event type.
+type EventFilter struct {
+	Type string `json:"type"`
+}
+
+// Variable is the value of a channel's or a global variable.
+type Variable struct {
+	Value string `json:"value"`
+}
+
+// ReferTo is where a transfer shall go: a user part for a blind one, the dialog of another channel for an attended one.
+type ReferTo struct {
+	RequestedDestination RequiredDestination `json:"requested_destination"`
+	DestinationChannel   *Channel            `json:"destination_channel,omitempty"`
+	ConnectedChannel     *Channel            `json:"connected_channel,omitempty"`
+	Bridge               *Bridge             `json:"bridge,omitempty"`
+}
+
+// RequiredDestination is the Refer-To as Asterisk understood it. ProtocolID is the Call-ID of a Replaces parameter; only one of the two
+// is filled.
+type RequiredDestination struct {
+	ProtocolID  string       `json:"protocol_id,omitempty"`
+	Destination string       `json:"destination,omitempty"`
+	Parameters  []ReferParam `json:"additional_protocol_params,omitempty"`
+}
+
+// ReferParam is one more parameter of a Refer-To (from, to).
+type ReferParam struct {
+	Name  string `json:"parameter_name"`
+	Value string `json:"parameter_value"`
+}
+
+// ReferredBy is who asks for a transfer.
+type ReferredBy struct {
+	SourceChannel    Channel  `json:"source_channel"`
+	ConnectedChannel *Channel `json:"connected_channel,omitempty"`
+	Bridge           *Bridge  `json:"bridge,omitempty"`
+}
+
+// ContactInfo is a registered address as ContactStatusChange tells it.
+type ContactInfo struct {
+	URI           string `json:"uri"`
+	AOR           string `json:"aor"`
+	ContactStatus string `json:"contact_status"`
+	RoundtripUsec string `json:"roundtrip_usec,omitempty"`
 }
 
 // errorBody is the body of every answer that is not a success.

@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"sip/dispatch":  nil,
 	"sip/siptest":   {"media/sdp"},
 
+	"bridge":       {"bridge/ari"},
 	"bridge/ari":   nil,
 	"bridge/mixer": nil,
 	"bridge/farm":  {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
