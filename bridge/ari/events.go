@@ -146,11 +146,9 @@ type (
 	// BridgeAttendedTransfer is the same with Replaces.
 	BridgeAttendedTransfer struct {
 		EventHead
-		Result          string  `json:"result"`
-		DestinationType string  `json:"destination_type"`
-		IsExternal      bool    `json:"is_external"`
-		FirstLeg        Channel `json:"transferer_first_leg"`
-		SecondLeg       Channel `json:"transferer_second_leg"`
+		Result          string `json:"result"`
+		DestinationType string `json:"destination_type"`
+		IsExternal      bool   `json:"is_external"`
 	}
 )
 
