@@ -22,13 +22,14 @@ const (
 	dropSeal                          // SRTP could not be sealed (key life used up)
 	dropSend                          // the socket refused the packet
 	dropBlocked                       // block media, block DTMF or silence media
+	dropJoined                        // from a party whose place a joined stream has taken
 	numDrops
 )
 
 // dropNames are the label values of the metrics exporter, in the order of the constants.
 var dropNames = [numDrops]string{
 	"short", "class", "stun", "dtls", "no-key", "no-route", "source", "auth", "replay", "payload-type", "payload", "hold", "rtcp",
-	"seal", "send", "blocked",
+	"seal", "send", "blocked", "joined",
 }
 
 func (d dropReason) String() string {

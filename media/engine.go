@@ -15,12 +15,13 @@ import (
 // Engine holds the calls and the workers that carry their packets.
 type Engine struct {
 	// Constant after New.
-	cfg      Config
-	workers  []*worker
-	networks []*network
-	pools    []*portPool
-	dtls     *dtlsAgent
-	recorder *recorder // nil without a directory
+	cfg       Config
+	workers   []*worker
+	networks  []*network
+	pools     []*portPool
+	dtls      *dtlsAgent
+	recorder  *recorder  // nil without a directory
+	handovers *sync.Pool // of packets between workers
 
 	// Counters.
 	callsTotal, timeouts, rejected, limited, failed atomic.Uint64
@@ -53,7 +54,7 @@ func New(cfg Config) (*Engine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg}
+	e := &Engine{cfg: cfg, handovers: newHandovers()}
 	e.mu.calls = make(map[string]*call)
 	var err error
 	if e.dtls, err = newDTLSAgent(dtlsConfig{}); err != nil {
@@ -313,6 +314,12 @@ func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, er
 		return e.setGate(req, gateDTMF, req.Command == ng.CmdBlockDTMF)
 	case ng.CmdPlayDTMF:
 		return e.PlayDTMF(req)
+	case ng.CmdJoin:
+		return e.Join(req)
+	case ng.CmdUnjoin:
+		return e.Unjoin(req)
+	case ng.CmdComfort:
+		return e.Comfort(req)
 	case ng.CmdStartForwarding, ng.CmdStopForwarding:
 		return nil, fmt.Errorf("%s: this node forwards to no other place; start recording writes pcap and WAV files", req.Command)
 	case ng.CmdPlayMedia, ng.CmdStopMedia:

@@ -63,7 +63,7 @@ func (p *port) Receive(pkt *udp.Packet) {
 
 // forwardRTP carries one RTP packet from leg l to the other one.
 func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
-	f, peer := &r.flows[l.side], &s.legs[1-l.side]
+	f := &r.flows[l.side]
 	b, n := pkt.Data[:cap(pkt.Data)], len(pkt.Data)
 	hdr := srtpHeaderLen(pkt.Data)
 	if hdr == 0 {
@@ -85,9 +85,12 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 	if !l.accepts(&l.latch, rx != nil, pkt) {
 		return
 	}
+	if s.joint != nil && !s.joint.passes(l, pkt.From) {
+		l.drop(dropJoined)
+		return
+	}
 	pt := b[1] & typeMask
-	out := f.types[pt]
-	if out == noType {
+	if f.types[pt] == noType {
 		l.drop(dropPayloadType)
 		return
 	}
@@ -99,28 +102,37 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 	l.in.packet(ssrc, seq, ts, n, pkt.Time, clock)
 	s.worker.count(n)
 	if g := l.gate.Load(); g != 0 && !l.holdBack(g, r, b, hdr, n) {
-		s.skip(l, peer, r, b[:hdr], pkt.Time)
+		s.skip(l, &s.legs[1-l.side], r, b[:hdr], pkt.Time)
 		return
 	}
 	if t := s.tap.Load(); t != nil {
 		t.packet(l, r, b[:n], hdr, pkt)
 	}
+	s.carry(l, r, b, hdr, n, pkt.Time)
+}
+
+// carry takes b[:n], a packet that leg l accepted, to the other leg. Its payload type is one of the route's.
+func (s *stream) carry(l *leg, r *route, b []byte, hdr, n int, now time.Time) {
+	f, peer := &r.flows[l.side], &s.legs[1-l.side]
 	if f.pipe != nil {
-		s.transcode(l, peer, r, b[:n], hdr, pkt.Time)
+		s.transcode(l, peer, r, b[:n], hdr, now)
 		return
 	}
+	pt := b[1] & typeMask
+	out := f.types[pt]
 	if f.event[pt] && f.eventClocks[0] != 0 && n >= hdr+eventLen {
 		scaleEvent(b[hdr:], f.eventClocks)
 	}
 	if !r.plain {
+		seq, ts, ssrc := binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])
 		o := &peer.out
 		if !o.started || o.source != ssrc || o.pipe != nil {
-			o.continueAt(seq, ts, pkt.Time, f.clock)
+			o.continueAt(seq, ts, now, f.clock)
 			o.source, o.pipe = ssrc, nil
 			b[1] |= markerBit // RFC 3551 section 4.1: let the receiver adjust its play-out here
 		}
 		seq, ts = seq+o.seqOff, ts+o.tsOff
-		o.sentOne(seq, ts, pkt.Time)
+		o.sentOne(seq, ts, now)
 		binary.BigEndian.PutUint16(b[2:], seq)
 		binary.BigEndian.PutUint32(b[4:], ts)
 		binary.BigEndian.PutUint32(b[8:], peer.ssrc)
@@ -134,6 +146,14 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 		}
 	}
 	b[1] = b[1]&markerBit | out
+	s.deliver(peer, r, b, n, now)
+}
+
+// deliver sends b[:n] to the party of peer, or to the stream that is joined with this one while that party is away.
+func (s *stream) deliver(peer *leg, r *route, b []byte, n int, now time.Time) {
+	if s.joint != nil && s.joint.take(peer, b, n, now) {
+		return
+	}
 	peer.sendRTP(&r.flows[peer.side], b, n)
 }
 
@@ -225,7 +245,7 @@ func (s *stream) transcode(l, peer *leg, r *route, b []byte, hdr int, now time.T
 		binary.BigEndian.PutUint32(t[8:], peer.ssrc)
 		o.packets++
 		o.octets += uint32(len(out.Payload))
-		peer.sendRTP(&r.flows[peer.side], t, n)
+		s.deliver(peer, r, t, n, now)
 	}
 }
 

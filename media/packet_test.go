@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -212,6 +213,9 @@ type lane struct {
 	pt   byte
 	now  time.Time
 	seal *srtpContext
+
+	phone, farm *peer
+	end         func() // of the engine; the test's end does it too
 }
 
 func newLane(t testing.TB, proto, codec string, payload int) *lane {
@@ -246,13 +250,15 @@ func newLane(t testing.TB, proto, codec string, payload int) *lane {
 	r.must(toFarm("c", "a", a.body(proto, codec, lines...)))
 	r.must(answered("c", "a", "b", b.body("RTP/AVP", "0")))
 	l.leg = &e.mu.calls["c"].dialogs[0].streams[0].legs[side]
-	t.Cleanup(func() {
+	l.phone, l.farm = a, b
+	l.end = sync.OnceFunc(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		if err := e.Run(ctx); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(l.end)
 	return l
 }
 

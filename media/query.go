@@ -103,7 +103,7 @@ func (e *Engine) Ping(context.Context, *ng.Request) (*ng.Response, error) {
 
 // info describes the call; c.mu is held.
 func (c *call) info() ng.CallInfo {
-	info := ng.CallInfo{Created: c.created, LastSignal: c.lastSignal}
+	info := ng.CallInfo{Created: c.created, LastSignal: c.lastSignal, Joined: c.joinedWith()}
 	for _, d := range c.dialogs {
 		for side := range d.parties {
 			p := &d.parties[side]

@@ -208,6 +208,11 @@ func newRecordRing() *recordRing { return &recordRing{slots: make([]recordSlot, 
 
 // packet copies an opened RTP packet, on the worker's goroutine.
 func (t *tap) packet(l *leg, r *route, b []byte, hdr int, pkt *udp.Packet) {
+	t.copy(l, r, b, hdr, pkt.From, pkt.Time)
+}
+
+// copy does, of a packet from leg l.
+func (t *tap) copy(l *leg, r *route, b []byte, hdr int, from netip.AddrPort, at time.Time) {
 	ring := t.ring
 	head := ring.head.Load()
 	if head-ring.tail.Load() == uint64(len(ring.slots)) || len(b) > recordPacketMax {
@@ -216,7 +221,7 @@ func (t *tap) packet(l *leg, r *route, b []byte, hdr int, pkt *udp.Packet) {
 	}
 	s := &ring.slots[head%uint64(len(ring.slots))]
 	s.tap, s.flow, s.side, s.audio = t, &r.flows[l.side], l.side, !r.plain
-	s.at, s.from, s.local, s.hdr = pkt.Time, pkt.From, l.rtp.conn.LocalAddr(), hdr
+	s.at, s.from, s.local, s.hdr = at, from, l.rtp.conn.LocalAddr(), hdr
 	s.n = copy(s.data[:], b)
 	ring.head.Store(head + 1)
 }

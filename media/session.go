@@ -34,6 +34,7 @@ type dialog struct {
 	parties [2]party // [0] made the first offer
 	streams []*stream
 	offer   *offer // the last one; it stays for repeated and further answers
+	joined  *junction
 }
 
 // party is one side of a dialog.
@@ -158,6 +159,7 @@ func (d *dialog) newStream(index int) (*stream, error) {
 
 // release gives the ports back.
 func (d *dialog) release() {
+	d.joined.end()
 	for i, s := range d.streams {
 		if s != nil {
 			d.worker.remove(s)

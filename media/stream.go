@@ -26,6 +26,8 @@ type stream struct {
 	cur   *route // that the packet state below was made for
 	place int    // in worker.streams
 
+	joint *joint // to the stream that takes the place of a party that is away; nil is none
+
 	watched bool // in worker.watched
 	closed  bool
 

@@ -2,6 +2,7 @@ package media
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,10 +31,13 @@ type worker struct {
 	drops                drops
 
 	// Owned by the loop's goroutine.
-	streams []*stream // of all calls; a stream knows its place
-	watched []*stream // those with ICE or DTLS
-	ticks   int
-	tx      [txBufferSize + srtpRoom]byte
+	streams  []*stream  // of all calls; a stream knows its place
+	speakers []*speaker // of our own
+	watched  []*stream  // those with ICE or DTLS
+	ticks    int
+	tx       [txBufferSize + srtpRoom]byte
+
+	beats metronome // of the speakers
 
 	load atomic.Int64 // calls, counted by control: the next call goes to the emptiest worker
 }
@@ -45,6 +49,7 @@ func newWorker(e *Engine) (*worker, error) {
 		return nil, err
 	}
 	w.loop = loop
+	w.beats.init(loop.Do, func() { w.speak(w.now()) })
 	if e.recorder != nil {
 		w.ring = newRecordRing()
 		e.recorder.rings = append(e.recorder.rings, w.ring)
@@ -52,7 +57,16 @@ func newWorker(e *Engine) (*worker, error) {
 	return w, nil
 }
 
-func (w *worker) run(ctx context.Context) error { return w.loop.Run(ctx) }
+// run carries packets until ctx ends.
+func (w *worker) run(ctx context.Context) error {
+	inner, cancel := context.WithCancel(ctx)
+	var clock sync.WaitGroup
+	clock.Go(func() { w.beats.run(inner) })
+	err := w.loop.Run(ctx)
+	cancel()
+	clock.Wait()
+	return err
+}
 
 // add makes the stream known to the worker: it gets reports from now on.
 func (w *worker) add(s *stream) {

@@ -182,6 +182,21 @@ func (c *Client) Query(ctx context.Context, req *Request) (*Response, error) {
 	return c.command(ctx, CmdQuery, req)
 }
 
+// Join lets a party of one call hear one of another, which must be on the same node.
+func (c *Client) Join(ctx context.Context, req *Request) (*Response, error) {
+	return c.command(ctx, CmdJoin, req)
+}
+
+// Unjoin ends what Join did, if it has not ended by itself.
+func (c *Client) Unjoin(ctx context.Context, req *Request) (*Response, error) {
+	return c.command(ctx, CmdUnjoin, req)
+}
+
+// Comfort turns comfort noise on or off.
+func (c *Client) Comfort(ctx context.Context, req *Request) (*Response, error) {
+	return c.command(ctx, CmdComfort, req)
+}
+
 // command chooses the node and runs the request. An error answer of a node is a Response; an error is no answer.
 func (c *Client) command(ctx context.Context, command string, req *Request) (*Response, error) {
 	r := *req

@@ -28,6 +28,17 @@ const (
 	CmdPlayDTMF       = "play dtmf"
 )
 
+// Commands of our own, for calls whose other side has gone away and will be back.
+const (
+	// CmdJoin lets a party of one call and a party of another one hear each other in place of those who are away. It needs call-id
+	// and other-call-id; from-tag and other-tag name the two parties that stay, which are else those on the outer interfaces or heard
+	// last. It ends when one who was away, or who took that place by an offer or answer, sends.
+	CmdJoin   = "join"
+	CmdUnjoin = "unjoin"
+	// CmdComfort with comfort=on lets a party, that of from-tag, hear comfort noise whenever the other one is silent, until comfort=off.
+	CmdComfort = "comfort"
+)
+
 // Commands of rtpengine that a node may refuse.
 const (
 	CmdPlayMedia       = "play media"
@@ -45,7 +56,7 @@ func Commands() []string {
 	return []string{
 		CmdPing, CmdOffer, CmdAnswer, CmdDelete, CmdQuery, CmdList, CmdStats, CmdStartRecording, CmdStopRecording,
 		CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia, CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF,
-		CmdPlayDTMF,
+		CmdPlayDTMF, CmdJoin, CmdUnjoin, CmdComfort,
 	}
 }
 
@@ -107,6 +118,9 @@ type Request struct {
 	Duration, Pause time.Duration
 	Volume          int
 
+	OtherCallID, OtherTag string // of join
+	Comfort               string // on or off; "" is on
+
 	Unknown []string // keys and list words that nobody here understands: ignored and counted
 }
 
@@ -143,6 +157,7 @@ type CallInfo struct {
 	LastSignal time.Time
 	Tags       []TagInfo
 	Totals     Totals
+	Joined     string // Call-ID of the call that this one is joined with
 }
 
 // TagInfo is one party of a call.

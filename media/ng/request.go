@@ -114,6 +114,10 @@ func (r *Request) set(name, key string, v any) error {
 		r.Label = text(v)
 	case "metadata":
 		r.Metadata = text(v)
+	case "other-call-id":
+		r.OtherCallID = text(v)
+	case "other-tag", "other-from-tag":
+		r.OtherTag = text(v)
 	case "code", "digit":
 		r.Code = text(v)
 	case "flags":
@@ -167,6 +171,8 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 		r.DTLSFingerprint, err = oneOf(key, v, "sha-1", "sha-224", "sha-256", "sha-384", "sha-512")
 	case "record-call":
 		r.RecordCall, err = oneOf(key, v, "yes", "no", "on", "off")
+	case "comfort":
+		r.Comfort, err = oneOf(key, v, "on", "off")
 	case "generate-rtcp":
 		on, e := oneOf(key, v, "on", "off")
 		if err = e; on == "on" {
@@ -311,14 +317,18 @@ func (r *Request) Validate() error {
 	case CmdAnswer:
 		needs = []string{"call-id", "from-tag", "to-tag", "sdp"}
 	case CmdDelete, CmdQuery, CmdStartRecording, CmdStopRecording, CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia,
-		CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF, CmdPlayDTMF:
+		CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF, CmdPlayDTMF, CmdUnjoin, CmdComfort:
 		needs = []string{"call-id"}
+	case CmdJoin:
+		needs = []string{"call-id", "other-call-id"}
 	}
 	for _, key := range needs {
 		missing := false
 		switch key {
 		case "call-id":
 			missing = r.CallID == ""
+		case "other-call-id":
+			missing = r.OtherCallID == ""
 		case "from-tag":
 			missing = r.FromTag == ""
 		case "to-tag":

@@ -72,6 +72,9 @@ func (r *Request) dict() map[string]any {
 	put("record-call", r.RecordCall)
 	put("label", r.Label)
 	put("metadata", r.Metadata)
+	put("other-call-id", r.OtherCallID)
+	put("other-tag", r.OtherTag)
+	put("comfort", r.Comfort)
 	put("code", r.Code)
 	if r.Duration > 0 {
 		d["duration"] = int64(r.Duration / time.Millisecond)

@@ -207,3 +207,22 @@ func TestB22PlayDTMFKeys(t *testing.T) {
 		t.Error("no call-id is needed")
 	}
 }
+
+// TestB22JoinKeys: the same of join and comfort.
+func TestB22JoinKeys(t *testing.T) {
+	for _, want := range []*Request{
+		{Command: CmdJoin, CallID: "c", FromTag: "f", OtherCallID: "d", OtherTag: "g"},
+		{Command: CmdComfort, CallID: "c", FromTag: "f", Comfort: "off"},
+	} {
+		got, err := requestFrom(want.dict())
+		if err != nil || !cmp.Equal(got, want, cmpopts.EquateComparable(netip.Addr{})) {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
+	}
+	if _, err := requestFrom(map[string]any{"comfort": "maybe"}); err == nil || !strings.Contains(err.Error(), "on, off") {
+		t.Errorf("comfort=maybe: %v", err)
+	}
+	if err := (&Request{Command: CmdJoin, CallID: "c"}).Validate(); err == nil || !strings.Contains(err.Error(), "other-call-id") {
+		t.Errorf("join without the other call: %v", err)
+	}
+}

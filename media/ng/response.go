@@ -39,6 +39,9 @@ func (r *Response) dict() map[string]any {
 func (c *CallInfo) put(d map[string]any) {
 	putTime(d, "created", c.Created)
 	putTime(d, "last signal", c.LastSignal)
+	if c.Joined != "" {
+		d["joined"] = c.Joined
+	}
 	tags := map[string]any{}
 	quality := map[string]any{}
 	for _, t := range c.Tags {

@@ -81,6 +81,7 @@ func callInfo(t tree) *CallInfo {
 		Created:    t.time("created"),
 		LastSignal: t.time("last-signal"),
 		Totals:     Totals{RTP: streamStats(t.tree("totals").tree("rtp")), RTCP: streamStats(t.tree("totals").tree("rtcp"))},
+		Joined:     t.text("joined"),
 	}
 	tags, _ := t["tags"].(map[string]any) // the keys are tags: not to be folded
 	for _, name := range slices.Sorted(maps.Keys(tags)) {
