@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"internal/config": nil,
 	"internal/obs":    nil,
 	"internal/simnet": nil,
+	"internal/store":  nil,
 
 	"cmd/rtcedge":   {"*"},
 	"bench/demo":    {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},

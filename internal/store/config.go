@@ -1,0 +1,81 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Embedded is the URL of the server inside this process.
+const Embedded = "embedded"
+
+// Errors that callers branch on.
+var (
+	ErrNotFound = errors.New("no such key")
+	ErrExists   = errors.New("the key exists")
+	ErrConflict = errors.New("the value has changed")
+	ErrHeld     = errors.New("somebody else holds the lease")
+	ErrFull     = errors.New("too many writes are waiting")
+	ErrAway     = errors.New("the store does not answer")
+	ErrClosed   = errors.New("the store is closed")
+)
+
+// Chosen by us.
+const (
+	maxPending   = 100_000                // keys that wait to be written: more than the calls of a site
+	defaultAsk   = 2 * time.Second        // a cluster elects a new leader within about one second
+	retryPause   = 200 * time.Millisecond // between two tries of a write that waits
+	startTimeout = 15 * time.Second       // a large file store is read at start
+	flushTime    = time.Second            // at the end of Run
+	sweepEvery   = 10 * time.Minute       // marks of deleted keys are removed
+	markerAge    = 10 * time.Minute       // younger marks stay, for watchers that lost their connection
+)
+
+// Config is what a store needs. The zero value is a server inside the process that keeps everything in memory.
+type Config struct {
+	URL      string         // "embedded" (default) or nats://[USER:PASSWORD@]HOST:PORT[,nats://...] of an external cluster
+	Dir      string         // where the embedded server keeps its files; default: in memory, lost with the process
+	Listen   netip.AddrPort // address on which the embedded server also serves other processes; the zero value is off
+	Replicas int            // copies of each value in an external cluster, 1 to 5; default 1
+	Name     string         // of this client, as the server shows it; default rtcedge
+	Timeout  time.Duration  // how long one question may take whose context has no deadline; default 2 s
+	Logger   *slog.Logger   // default: none
+}
+
+func (c *Config) validate() error {
+	if c.URL == "" {
+		c.URL = Embedded
+	}
+	if c.URL != Embedded {
+		for u := range strings.SplitSeq(c.URL, ",") {
+			if !strings.HasPrefix(u, "nats://") && !strings.HasPrefix(u, "tls://") {
+				return fmt.Errorf("store %q: allowed are %s, nats://HOST:PORT and tls://HOST:PORT, several with commas", u, Embedded)
+			}
+		}
+		if c.Dir != "" || c.Listen.IsValid() {
+			return errors.New("store: a folder or a listener is of the embedded server only")
+		}
+	}
+	if c.Replicas < 0 || c.Replicas > 5 {
+		return fmt.Errorf("store: %d replicas, allowed are 1 to 5", c.Replicas)
+	}
+	if c.Replicas == 0 {
+		c.Replicas = 1
+	}
+	if c.Timeout < 0 {
+		return fmt.Errorf("store: timeout %v is negative", c.Timeout)
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultAsk
+	}
+	if c.Name == "" {
+		c.Name = "rtcedge"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
