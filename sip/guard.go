@@ -44,13 +44,7 @@ func (p *Proxy) scans(c *pass) bool {
 
 func (pol *policy) scanner(name []byte) bool {
 	var room [128]byte
-	low := room[:0]
-	for _, b := range name[:min(len(name), len(room))] {
-		if 'A' <= b && b <= 'Z' {
-			b |= 0x20
-		}
-		low = append(low, b)
-	}
+	low := appendLower(room[:0], name[:min(len(name), len(room))])
 	for _, s := range pol.scanners {
 		if bytes.Contains(low, s) {
 			return true

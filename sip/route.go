@@ -154,8 +154,8 @@ func (p *Proxy) nodeOf(u *message.URI) *dispatch.Node {
 	return p.farms.ByAddr(netip.AddrPortFrom(a.Unmap(), port))
 }
 
-// byRules chooses a farm, and a node by the Call-ID; a registration goes by its address of record, so that all of a user's
-// contacts are at one node.
+// byRules chooses a farm, and a node by the Call-ID. In the registrar farm it goes by the user: all of a user's contacts, presence and
+// messages meet at one node, and CANCEL and ACK have their INVITE's user too.
 func (p *Proxy) byRules(c *pass) bool {
 	m := &c.msg
 	farm, ok := c.policy.farmOf(m)
@@ -164,7 +164,7 @@ func (p *Proxy) byRules(c *pass) bool {
 		return false
 	}
 	h := c.hash
-	if m.Method() == message.Register {
+	if farm == dispatch.Registrar || m.Method() == message.Register {
 		h = p.recordHash(m)
 	}
 	var n *dispatch.Node
@@ -193,16 +193,28 @@ func (p *Proxy) callHash(callID []byte) uint64 {
 	return lo
 }
 
-// recordHash is the dispatch key of a registration.
+// recordHash is the dispatch key of a user: who registers stands in To, who is subscribed, published, written to or called in the
+// Request-URI. A host's case does not count.
 func (p *Proxy) recordHash(m *message.Message) uint64 {
 	h := p.key.hasher(hashDispatch)
-	var u message.URI
-	if u.Parse(m.To().URI) {
+	u := *m.Target()
+	if m.Method() != message.Register || u.Parse(m.To().URI) {
+		var room [128]byte
 		h.part(u.User)
-		h.part(u.Host)
+		h.part(appendLower(room[:0], u.Host))
 	}
 	lo, _ := h.sum()
 	return lo
+}
+
+func appendLower(dst, b []byte) []byte {
+	for _, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		dst = append(dst, c)
+	}
+	return dst
 }
 
 // fromFarm follows Route and Request-URI, as the farm is trusted.

@@ -35,13 +35,17 @@ type Rule struct {
 	domain, user pattern
 }
 
-// DefaultRules send REGISTER to the registrar, the users 7000 to 7999 and the domains conference.* to the conference
-// farm and everything else to the call farm.
+// DefaultRules send REGISTER to the registrar, the users 7000 to 7999 and the domains conference.* to the conference farm, what else is about
+// a user and not about a call (presence, message waiting, messages) to the registrar, which knows the users, and the rest to the call farm.
 func DefaultRules() []Rule {
 	return []Rule{
 		{Method: "REGISTER", Farm: dispatch.Registrar},
 		{User: "7000-7999", Farm: dispatch.Conference},
 		{Domain: "conference.*", Farm: dispatch.Conference},
+		{Method: "SUBSCRIBE", Farm: dispatch.Registrar},
+		{Method: "NOTIFY", Farm: dispatch.Registrar},
+		{Method: "PUBLISH", Farm: dispatch.Registrar},
+		{Method: "MESSAGE", Farm: dispatch.Registrar},
 		{Farm: dispatch.Call},
 	}
 }
@@ -54,6 +58,10 @@ func DomainRules() []Rule {
 		{Domain: "conference.*", Farm: dispatch.Conference},
 		{Domain: "*.registrar.*", Farm: dispatch.Registrar},
 		{Domain: "sip.*", Method: "REGISTER", Farm: dispatch.Registrar},
+		{Domain: "sip.*", Method: "SUBSCRIBE", Farm: dispatch.Registrar},
+		{Domain: "sip.*", Method: "NOTIFY", Farm: dispatch.Registrar},
+		{Domain: "sip.*", Method: "PUBLISH", Farm: dispatch.Registrar},
+		{Domain: "sip.*", Method: "MESSAGE", Farm: dispatch.Registrar},
 		{Domain: "*.trunk.*", Farm: dispatch.Call},
 		{Domain: "pstn.*", Farm: dispatch.Call},
 		{Domain: "sip.*", Farm: dispatch.Call},

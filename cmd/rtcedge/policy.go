@@ -28,7 +28,7 @@ type policyKnobs struct {
 
 func (k *policyKnobs) declare(s *config.Set) {
 	s.List(&k.rules, "rule", nil, "farm=NAME[,method=M][,domain=D][,user=U]", "where new dialogs go; the first that fits counts; domain and user: exact, prefix*, *suffix, 7000-7999, ~regexp; "+
-		"none: REGISTER to registrar, 7000-7999 and conference.* to conference, the rest to call", "farm=call|conference|registrar and method, domain, user, comma separated",
+		"none: REGISTER to registrar, 7000-7999 and conference.* to conference, SUBSCRIBE, NOTIFY, PUBLISH and MESSAGE to registrar, the rest to call", "farm=call|conference|registrar and method, domain, user, comma separated",
 		func(t string) error { _, err := parseRule(t); return err })
 	s.List(&k.trunks, "trunk", nil, "CIDR[,digest][,domain=D][,name=N]", "source of a provider: not challenged, unless digest; may call D only", "CIDR like 192.0.2.0/24, then digest, domain=D, name=N",
 		func(t string) error { _, err := parseTrunk(t); return err })
