@@ -24,7 +24,7 @@ func TestB05Presence(t *testing.T) {
 	if len(rr) != 1 {
 		t.Fatalf("SUBSCRIBE: Record-Route %q", rr)
 	}
-	ok := r.one(r.put(node3, answer(sub, 200, "tt", "Expires: 600\nContact: <sip:reg@"+node3+">\n")), from)
+	ok := r.one(r.putOn(0, 0, node3, answer(sub, 200, "tt", "Expires: 600\nContact: <sip:reg@"+node3+">\n")), from)
 	if got := lines(ok, "Record-Route"); len(got) != 1 || got[0] != rr[0] {
 		t.Errorf("200: Record-Route %q", got)
 	}
@@ -34,7 +34,7 @@ func TestB05Presence(t *testing.T) {
 	if !strings.HasSuffix(got, "<presence/>\r\n") || len(lines(got, "Route")) != 0 {
 		t.Errorf("NOTIFY at the phone:\n%s", got)
 	}
-	r.one(r.put(from, answer(got, 200, "", "")), node3)
+	r.one(r.putOn(0, 0, from, answer(got, 200, "", "")), node3)
 	// The refresh follows the dialog, though a user's hash might say something else.
 	refresh := presence("SUBSCRIBE", "sip:reg@"+node3, "sub-1", "Event: presence\nExpires: 0\nRoute: "+rr[0]+"\n")
 	r.one(r.put(from, strings.Replace(refresh, "To: <sip:reg@"+node3+">", "To: <sip:1002@E0>;tag=tt", 1)), node3)
@@ -43,7 +43,7 @@ func TestB05Presence(t *testing.T) {
 	if !strings.HasSuffix(pub, "<presence/>\r\n") || len(lines(pub, "Record-Route")) != 0 {
 		t.Errorf("PUBLISH:\n%s", pub)
 	}
-	if got := r.one(r.put(node3, answer(pub, 200, "pt", "SIP-ETag: abc\nExpires: 600\n")), from); len(lines(got, "SIP-ETag")) != 1 {
+	if got := r.one(r.putOn(0, 0, node3, answer(pub, 200, "pt", "SIP-ETag: abc\nExpires: 600\n")), from); len(lines(got, "SIP-ETag")) != 1 {
 		t.Errorf("its answer:\n%s", got)
 	}
 	r.one(r.put(from, presence("MESSAGE", "sip:1002@E0", "msg-1", "Content-Type: text/plain\n\nhello\n")), node3)
