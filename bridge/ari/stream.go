@@ -1,0 +1,178 @@
+package ari
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Limits of the event stream, chosen by us.
+const (
+	streamQueue  = 4096 // events between the socket and the handler; more is a gap, which is repaired by reading
+	maxMessage   = 1 << 20
+	firstBackoff = 50 * time.Millisecond
+	maxBackoff   = time.Second // a node that restarts is back within 1.5 s
+	pingEvery    = time.Second
+	pingTimeout  = 2 * time.Second
+	dialTimeout  = 3 * time.Second
+)
+
+// Connected is told by the client itself: events flow from here on, and what happened before is unknown. The handler reads channels and
+// bridges now (B41); events that come meanwhile wait behind it.
+type Connected struct{ EventHead }
+
+// Disconnected is told by the client itself: the stream is lost. Commands may work or not.
+type Disconnected struct {
+	EventHead
+	Err error
+}
+
+var errSlowHandler = errors.New("the handler is slower than the node's events")
+
+// Stream hands the application's events to handle, one at a time and in order, until ctx ends. A lost connection is opened again with
+// growing pauses. It ends early, with ErrReplaced, if somebody else took the application over.
+func (c *Client) Stream(ctx context.Context, handle func(Event)) error {
+	if c.url == nil {
+		return errors.New("ari: stream: the node opens its own connection, see Outbound")
+	}
+	pause := firstBackoff
+	for {
+		connected := false
+		err := c.streamOnce(ctx, func(ev Event) {
+			if _, is := ev.(*Connected); is {
+				connected = true
+			}
+			handle(ev)
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if connected {
+			pause = firstBackoff
+			handle(&Disconnected{Err: err})
+		}
+		if errors.Is(err, ErrReplaced) {
+			return err
+		}
+		c.cfg.Logger.Debug("ari stream", "node", c.Address(), "error", err, "again_in", pause)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+		pause = min(2*pause, maxBackoff)
+	}
+}
+
+// ErrReplaced tells that another client registered the same application.
+var ErrReplaced = errors.New("ari: the application was taken over by another client")
+
+func (c *Client) streamOnce(ctx context.Context, handle func(Event)) error {
+	dial, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	scheme := "ws"
+	if c.url.Scheme == "https" {
+		scheme = "wss"
+	}
+	password, _ := c.url.User.Password()
+	basic := base64.StdEncoding.EncodeToString([]byte(c.url.User.Username() + ":" + password))
+	conn, resp, err := websocket.Dial(dial, scheme+"://"+c.url.Host+"/ari/events?"+pairs("app", c.cfg.App).Encode(), &websocket.DialOptions{
+		Subprotocols: []string{"ari"}, HTTPHeader: http.Header{"Authorization": {"Basic " + basic}},
+	})
+	if err != nil {
+		if resp != nil && resp.StatusCode >= 400 {
+			return &Error{Method: http.MethodGet, Path: "events", Status: resp.StatusCode, Message: http.StatusText(resp.StatusCode)}
+		}
+		return fmt.Errorf("ari: open event stream: %w", err)
+	}
+	defer conn.CloseNow()
+	if err := c.Filter(ctx, "ChannelVarset", "ChannelDialplan", "ChannelCallerId", "ChannelConnectedLine"); err != nil {
+		return err
+	}
+	return pump(ctx, conn, handle, nil)
+}
+
+// pump reads the socket until it breaks. Its own goroutines are gone when it returns. Answers to requests never wait behind a handler,
+// which may itself wait for one.
+func pump(ctx context.Context, conn *websocket.Conn, handle func(Event), answer func([]byte) bool) error {
+	parent := ctx
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	conn.SetReadLimit(maxMessage)
+	queue := make(chan Event, streamQueue)
+	queue <- &Connected{}
+	handled, pinged := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(handled)
+		for ev := range queue {
+			if parent.Err() != nil {
+				continue
+			}
+			if _, is := ev.(*ApplicationReplaced); is {
+				cancel(ErrReplaced)
+				continue
+			}
+			handle(ev)
+		}
+	}()
+	go func() {
+		defer close(pinged)
+		ping(ctx, conn, cancel)
+	}()
+	err := read(ctx, conn, queue, answer)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	close(queue)
+	<-handled // what was read before the loss still counts
+	cancel(err)
+	<-pinged
+	return err
+}
+
+func read(ctx context.Context, conn *websocket.Conn, queue chan<- Event, answer func([]byte) bool) error {
+	for {
+		_, b, err := conn.Read(ctx)
+		if err != nil {
+			return fmt.Errorf("ari: read event stream: %w", err)
+		}
+		if answer != nil && answer(b) {
+			continue
+		}
+		ev, err := ParseEvent(b)
+		if err != nil {
+			continue // one event that cannot be read is no reason to lose the others
+		}
+		select {
+		case queue <- ev:
+		default:
+			return errSlowHandler
+		}
+	}
+}
+
+// ping finds a peer that is gone without a word.
+func ping(ctx context.Context, conn *websocket.Conn, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		wait, stop := context.WithTimeout(ctx, pingTimeout)
+		err := conn.Ping(wait)
+		stop()
+		if err != nil {
+			cancel(fmt.Errorf("ari: ping: %w", err))
+			return
+		}
+	}
+}
