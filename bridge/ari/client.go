@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 )
 
@@ -208,8 +207,6 @@ func pairs(kv ...string) url.Values {
 	}
 	return q
 }
-
-func joined(ids []string) string { return strings.Join(ids, ",") }
 
 // sameText compares in a time that tells nothing about the texts.
 func sameText(a, b string) bool {

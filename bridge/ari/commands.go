@@ -71,7 +71,7 @@ func (c *Client) Originate(ctx context.Context, o Originate) (Channel, error) {
 	return v, c.do(ctx, http.MethodPost, "channels", nil, o, &v)
 }
 
-// Answer, Ring and RingStop act on an incoming channel.
+// Answer answers an incoming channel.
 func (c *Client) Answer(ctx context.Context, channel string) error {
 	return c.do(ctx, http.MethodPost, "channels/"+id(channel)+"/answer", nil, nil, nil)
 }
