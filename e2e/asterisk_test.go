@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-//go:embed testdata/asterisk
+//go:embed testdata/asterisk testdata/dialogs
 var asteriskFiles embed.FS
 
 // asterisk is a real Asterisk of the chroot, alone on its address.
@@ -34,6 +34,17 @@ type asterisk struct {
 // startAsterisk runs an Asterisk that answers every number with Echo. It is ready when this returns.
 func startAsterisk(t *testing.T, codecs string) *asterisk {
 	t.Helper()
+	a := newAsterisk(t, codecs)
+	a.ModuleDir = a.find(t)
+	a.configure(t, "testdata/asterisk")
+	a.start(t)
+	t.Logf("%s at %s", strings.TrimSpace(strings.SplitN(a.cli("core show version"), " built", 2)[0]), a.SIP)
+	return a
+}
+
+// newAsterisk gives an Asterisk its address and its folders.
+func newAsterisk(t *testing.T, codecs string) *asterisk {
+	t.Helper()
 	host := newHost()
 	a := &asterisk{
 		SIP: netip.AddrPortFrom(host, 5080), RTPFirst: 33000, RTPLast: 33999, Codecs: codecs,
@@ -44,9 +55,14 @@ func startAsterisk(t *testing.T, codecs string) *asterisk {
 			t.Fatal(err)
 		}
 	}
-	a.ModuleDir = a.find(t)
-	a.configure(t)
-	a.proc = launch(t, "asterisk", a.script, "run", "--bind", a.dir, "asterisk", "-f", "-q", "-C", "/mnt/etc/asterisk.conf")
+	return a
+}
+
+// start runs it and returns when it is ready. env is put before its command.
+func (a *asterisk) start(t *testing.T, env ...string) {
+	t.Helper()
+	argv := append([]string{a.script, "run", "--bind", a.dir, "env"}, env...)
+	a.proc = launch(t, "asterisk", append(argv, "asterisk", "-f", "-q", "-C", "/mnt/etc/asterisk.conf")...)
 	limit := time.Now().Add(15 * time.Second)
 	for !strings.Contains(a.cli("core waitfullybooted"), "fully booted") {
 		select {
@@ -59,8 +75,6 @@ func startAsterisk(t *testing.T, codecs string) *asterisk {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Logf("%s at %s", strings.TrimSpace(strings.SplitN(a.cli("core show version"), " built", 2)[0]), a.SIP)
-	return a
 }
 
 // find returns the folder of Asterisk's modules.
@@ -73,10 +87,10 @@ func (a *asterisk) find(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// configure writes every file of testdata/asterisk, and an empty one for each that Asterisk only misses with an error.
-func (a *asterisk) configure(t *testing.T) {
+// configure writes every file of a folder of testdata, and an empty one for each that Asterisk only misses with an error.
+func (a *asterisk) configure(t *testing.T, files string) {
 	t.Helper()
-	tmpl, err := template.ParseFS(asteriskFiles, "testdata/asterisk/*.conf")
+	tmpl, err := template.ParseFS(asteriskFiles, files+"/*.conf")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,11 +49,12 @@ var allowed = map[string][]string{
 	"internal/simnet": nil,
 	"internal/store":  nil,
 
-	"cmd/rtcedge":   {"*"},
-	"bench/demo":    {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
-	"bench/sipload": nil,
-	"bench/rtpload": {"media/ng", "media/sdp", "media/mediatest", "transcode/*"},
-	"e2e":           {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
+	"cmd/rtcedge":    {"*"},
+	"bench/rawphone": nil,
+	"bench/demo":     {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
+	"bench/sipload":  nil,
+	"bench/rtpload":  {"media/ng", "media/sdp", "media/mediatest", "transcode/*"},
+	"e2e":            {"bench/rawphone", "sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 }
 
 // testOnly may be imported by the tests of any package: the strangers, the simulated network, and the tables that tones are measured with.

@@ -1,0 +1,212 @@
+package rawphone
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"crypto/rand"
+)
+
+// The stream of a call: PCMU in packets of 20 ms.
+const (
+	frame   = 20 * time.Millisecond
+	payload = 160
+)
+
+// Media is the phone's one RTP stream each way.
+type Media struct {
+	rtp *net.UDPConn
+	id  uint32 // of the session in o=
+
+	mu       sync.Mutex
+	to       netip.AddrPort
+	version  uint64
+	ssrc     uint32
+	seq      uint16
+	stopped  chan struct{} // non-nil while it sends
+	done     chan struct{}
+	packets  int
+	last     time.Time
+	longest  time.Duration // between two packets, since Mark
+	arrivals []time.Time   // since Mark, bounded
+	sources  map[uint32]bool
+}
+
+func newMedia(host netip.Addr) (*Media, error) {
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(host, 0)))
+	if err != nil {
+		return nil, err
+	}
+	var b [10]byte
+	_, _ = rand.Read(b[:])
+	return &Media{rtp: c, id: binary.BigEndian.Uint32(b[:]) >> 1, ssrc: binary.BigEndian.Uint32(b[4:]),
+		seq: binary.BigEndian.Uint16(b[8:]) >> 1, sources: map[uint32]bool{}}, nil
+}
+
+// SDP offers or answers PCMU with a direction: sendrecv, sendonly, recvonly or inactive. Each one has a higher version than the last.
+func (m *Media) SDP(direction string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.version++
+	a := m.rtp.LocalAddr().(*net.UDPAddr).AddrPort()
+	return fmt.Sprintf("v=0\r\no=- %d %d IN IP4 %s\r\ns=-\r\nc=IN IP4 %s\r\nt=0 0\r\nm=audio %d RTP/AVP 0 101\r\n"+
+		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=%s\r\n",
+		m.id, m.version, a.Addr(), a.Addr(), a.Port(), direction)
+}
+
+// Remote is the address that an SDP body wants its audio at.
+func Remote(body string) (netip.AddrPort, error) {
+	var host, port string
+	for _, l := range strings.Split(body, "\r\n") {
+		if f := strings.Fields(l); strings.HasPrefix(l, "c=") && len(f) == 3 {
+			host = f[2]
+		} else if strings.HasPrefix(l, "m=audio ") && len(f) > 1 {
+			port = f[1]
+		}
+	}
+	a, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("SDP without a c= line: %q", body)
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("SDP without a m=audio line: %q", body)
+	}
+	return netip.AddrPortFrom(a, uint16(n)), nil
+}
+
+// Origin is session id and version of the o= line.
+func Origin(body string) (session, version uint64, err error) {
+	for _, l := range strings.Split(body, "\r\n") {
+		if f := strings.Fields(l); strings.HasPrefix(l, "o=") && len(f) == 6 {
+			s, err1 := strconv.ParseUint(f[1], 10, 64)
+			v, err2 := strconv.ParseUint(f[2], 10, 64)
+			return s, v, errors.Join(err1, err2)
+		}
+	}
+	return 0, 0, fmt.Errorf("SDP without an o= line: %q", body)
+}
+
+// Send starts the stream to the address of an SDP body, or turns it there. SSRC, sequence and timestamp go on.
+func (m *Media) Send(body string) error {
+	to, err := Remote(body)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.to = to
+	if m.stopped == nil {
+		m.stopped, m.done = make(chan struct{}), make(chan struct{})
+		go m.send(m.stopped, m.done)
+	}
+	return nil
+}
+
+// stop ends the stream.
+func (m *Media) stop() {
+	m.mu.Lock()
+	stopped, done := m.stopped, m.done
+	m.stopped = nil
+	m.mu.Unlock()
+	if stopped != nil {
+		close(stopped)
+		<-done
+	}
+}
+
+// Pause ends the stream until the next Send.
+func (m *Media) Pause() { m.stop() }
+
+func (m *Media) send(stopped, done chan struct{}) {
+	defer close(done)
+	tick := time.NewTicker(frame)
+	defer tick.Stop()
+	packet := make([]byte, 12+payload)
+	packet[0] = 0x80
+	for i := range payload {
+		packet[12+i] = byte(0x80 | i%64)
+	}
+	for {
+		select {
+		case <-stopped:
+			return
+		case <-tick.C:
+		}
+		m.mu.Lock()
+		m.seq++
+		binary.BigEndian.PutUint16(packet[2:], m.seq)
+		binary.BigEndian.PutUint32(packet[4:], uint32(m.seq)*payload)
+		binary.BigEndian.PutUint32(packet[8:], m.ssrc)
+		to := m.to
+		m.mu.Unlock()
+		_, _ = m.rtp.WriteToUDPAddrPort(packet, to)
+	}
+}
+
+func (m *Media) receive() {
+	buf := make([]byte, 2048)
+	for {
+		n, _, err := m.rtp.ReadFromUDPAddrPort(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		// A port that is gone shows as an error of the next read. Media of the far end and comfort noise (payload type 13) are not the same.
+		if err != nil || n < 12 || buf[0]>>6 != 2 || buf[1]&0x7f != 0 {
+			continue
+		}
+		now := time.Now()
+		m.mu.Lock()
+		m.packets++
+		if !m.last.IsZero() {
+			m.longest = max(m.longest, now.Sub(m.last))
+		}
+		m.last = now
+		if len(m.arrivals) < 1000 {
+			m.arrivals = append(m.arrivals, now)
+		}
+		m.sources[binary.BigEndian.Uint32(buf[8:])] = true
+		m.mu.Unlock()
+	}
+}
+
+// Heard is what came since the last Mark.
+type Heard struct {
+	Packets int
+	Last    time.Time
+	Longest time.Duration // the longest time without a packet that had ended
+	Sources int           // SSRCs, since the call began
+}
+
+// Mark begins a measurement: counters go to zero, the clock of the silence goes on.
+func (m *Media) Mark() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.packets, m.longest, m.arrivals = 0, 0, nil
+}
+
+// Heard reads the measurement.
+func (m *Media) Heard() Heard {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Heard{m.packets, m.last, m.longest, len(m.sources)}
+}
+
+// FirstAfter is when the first packet after t came; zero when none did. It looks at the first 1,000 packets since Mark.
+func (m *Media) FirstAfter(t time.Time) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.arrivals {
+		if a.After(t) {
+			return a
+		}
+	}
+	return time.Time{}
+}
