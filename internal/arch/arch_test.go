@@ -41,6 +41,7 @@ var allowed = map[string][]string{
 	"bridge/mixer": nil,
 	"bridge/farm":  {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
 
+	"recovery":     {"recovery/*", "bridge", "media/sdp", "internal/store"},
 	"recovery/hep": nil,
 
 	"internal/arch":   nil,

@@ -1,0 +1,179 @@
+package recovery
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Chosen by us.
+const (
+	probeEvery = 150 * time.Millisecond // with the rule's 150 ms a killed node is noticed within 0.5 s
+	probeWait  = 140 * time.Millisecond // a node nearby answers in a few; a longer wait would add to each verdict
+)
+
+// Target is what of a node is looked at.
+type Target struct {
+	ARI      string         // http://IP:PORT
+	User     string         // of ARI
+	Password string         // of ARI
+	SIP      netip.AddrPort // UDP address for OPTIONS; the zero value: not asked
+	PIDFile  string         // of the process, if it runs on this machine; "": not looked at
+}
+
+// sightings of one round; the zero value of a Sign says nothing new.
+type sightings [witnesses]Sign
+
+// prober looks at one node. It belongs to one goroutine.
+type prober struct {
+	target Target
+	host   string // IP:PORT of ARI
+	client *http.Client
+	pid    int // of the process while it lived
+}
+
+func newProber(t Target) (*prober, error) {
+	host, ok := strings.CutPrefix(t.ARI, "http://")
+	if !ok {
+		return nil, fmt.Errorf("farm node %q: http://IP:PORT is needed", t.ARI)
+	}
+	host, _, _ = strings.Cut(host, "/")
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		return nil, fmt.Errorf("farm node %q: %w", t.ARI, err)
+	}
+	return &prober{target: t, host: host, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}}, nil
+}
+
+// look asks all witnesses at once and waits for the slowest, probeWait at most.
+func (p *prober) look(ctx context.Context) sightings {
+	ctx, cancel := context.WithTimeout(ctx, probeWait)
+	defer cancel()
+	var seen sightings
+	options := make(chan Sign, 1)
+	go func() { options <- p.options(ctx) }()
+	seen[Host] = p.connect(ctx)
+	seen[ARI] = seen[Host]
+	if seen[Host] == Good {
+		seen[ARI] = p.ping(ctx)
+	}
+	seen[Options] = <-options
+	seen[Process] = p.process()
+	return seen
+}
+
+// connect tells whether the node's kernel takes connections for ARI.
+func (p *prober) connect(ctx context.Context) Sign {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", p.host)
+	if err != nil {
+		return signOf(err)
+	}
+	_ = c.Close() // it was the answer
+	return Good
+}
+
+// ping asks the program. Any HTTP answer is life: a wrong password is a matter of the configuration.
+func (p *prober) ping(ctx context.Context) Sign {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.host+"/ari/asterisk/ping", nil)
+	if err != nil {
+		return Unseen
+	}
+	req.SetBasicAuth(p.target.User, p.target.Password)
+	res, err := p.client.Do(req)
+	if err != nil {
+		return signOf(err)
+	}
+	_ = res.Body.Close()
+	return Good
+}
+
+// options sends OPTIONS and waits for any response to it (RFC 3261, section 11).
+func (p *prober) options(ctx context.Context) Sign {
+	to := p.target.SIP
+	if !to.IsValid() {
+		return Unseen
+	}
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return Unseen
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	var random [12]byte
+	rand.Read(random[:])
+	token := hex.EncodeToString(random[:])
+	local := conn.LocalAddr().String()
+	if _, err := fmt.Fprintf(conn, "OPTIONS sip:%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;rport;branch=z9hG4bK%s\r\nMax-Forwards: 70\r\nFrom: <sip:sentinel@%s>;tag=%s\r\n"+
+		"To: <sip:%s>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", to, local, token, local, token[:8], to, token); err != nil {
+		return signOf(err)
+	}
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			return signOf(err)
+		}
+		if bytes.HasPrefix(buf[:n], []byte("SIP/2.0 ")) && bytes.Contains(buf[:n], []byte(token)) {
+			return Good
+		}
+	}
+}
+
+// process looks at the process whose id the node wrote. A file that is not there, or not readable, says nothing about a node that never had
+// one; a process that was seen and is gone says all.
+func (p *prober) process() Sign {
+	if p.target.PIDFile == "" {
+		return Unseen
+	}
+	pid := p.pid
+	if b, err := os.ReadFile(p.target.PIDFile); err == nil {
+		if n, err := strconv.Atoi(string(bytes.TrimSpace(b))); err == nil && n > 1 {
+			pid = n
+		}
+	}
+	if pid == 0 {
+		return Unseen
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	switch state := processState(stat); {
+	case err != nil && errors.Is(err, os.ErrNotExist), state == 'Z', state == 'X':
+		if p.pid == pid {
+			return Refused
+		}
+		return Unseen // the file is older than this process
+	case err != nil:
+		return Unseen
+	case state == 'T':
+		p.pid = pid
+		return Silent
+	}
+	p.pid = pid
+	return Good
+}
+
+// processState reads the state of proc(5), /proc/PID/stat: the letter behind the name, which may hold anything, brackets too.
+func processState(stat []byte) byte {
+	i := bytes.LastIndexByte(stat, ')')
+	if i < 0 || i+2 >= len(stat) {
+		return 0
+	}
+	return stat[i+2]
+}
+
+func signOf(err error) Sign {
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) {
+		return Refused
+	}
+	return Silent
+}

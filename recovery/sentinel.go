@@ -1,0 +1,257 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"rtcedge/bridge"
+)
+
+// Death is a verdict: a node of an epoch is dead.
+type Death struct {
+	Node   bridge.NodeID
+	Epoch  string    // startup_time of the process that died
+	SIP    string    // udp:IP:PORT
+	Roles  []string  // what it was for
+	Since  time.Time // when the first witness turned bad
+	At     time.Time // when the verdict fell
+	Reason string
+}
+
+// Return is a dead node that answers again. Epoch tells whether it is a new process.
+type Return struct {
+	Node  bridge.NodeID
+	Epoch string
+}
+
+// SentinelConfig is what a sentinel needs.
+type SentinelConfig struct {
+	Nodes  []Target     // farm nodes; SIP may be left out: the node is asked
+	Rule   Rule         // of the verdict
+	Logger *slog.Logger // default: none
+
+	// Dead and Back are called from one goroutine per node and may take their time: the node is not looked at meanwhile.
+	Dead func(context.Context, Death)
+	Back func(context.Context, Return)
+}
+
+// Sentinel watches farm nodes.
+type Sentinel struct {
+	cfg   SentinelConfig
+	nodes []*watched
+
+	mu     sync.Mutex // guards silent and the status of all nodes
+	silent int
+}
+
+// watched is a node under watch; all but status belongs to its goroutine.
+type watched struct {
+	prober   *prober
+	detector *detector
+	known    identity
+	dead     bool // said, and not back yet
+	silent   bool
+	status   NodeStatus
+}
+
+// identity is what a node says about itself.
+type identity struct {
+	id    bridge.NodeID
+	epoch string
+	sip   string
+	roles []string
+}
+
+// NodeStatus is what the sentinel knows of a node, for the operator.
+type NodeStatus struct {
+	ID      bridge.NodeID `json:"id"`
+	ARI     string        `json:"ari"`
+	SIP     string        `json:"sip"`
+	Epoch   string        `json:"epoch"`
+	Verdict string        `json:"verdict"`
+	Reason  string        `json:"reason,omitempty"`
+}
+
+// NewSentinel checks the configuration; nothing is asked before Run.
+func NewSentinel(cfg SentinelConfig) (*Sentinel, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Sentinel{cfg: cfg}
+	for _, t := range cfg.Nodes {
+		p, err := newProber(t)
+		if err != nil {
+			return nil, err
+		}
+		s.nodes = append(s.nodes, &watched{prober: p, detector: newDetector(cfg.Rule), status: NodeStatus{ARI: t.ARI, Verdict: Unknown.String()}})
+	}
+	return s, nil
+}
+
+// Run watches until ctx ends.
+func (s *Sentinel) Run(ctx context.Context) error {
+	var all sync.WaitGroup
+	for _, n := range s.nodes {
+		all.Go(func() { s.watch(ctx, n) })
+	}
+	all.Wait()
+	return nil
+}
+
+// Nodes is the status of all nodes, in the order of the configuration.
+func (s *Sentinel) Nodes() []NodeStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]NodeStatus, 0, len(s.nodes))
+	for _, n := range s.nodes {
+		out = append(out, n.status)
+	}
+	return out
+}
+
+func (s *Sentinel) watch(ctx context.Context, n *watched) {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for {
+		s.round(ctx, n)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// round looks once and says what follows from it.
+func (s *Sentinel) round(ctx context.Context, n *watched) {
+	asked := time.Now()
+	seen := n.prober.look(ctx)
+	if ctx.Err() != nil {
+		return // what was cut short says nothing
+	}
+	for w, sign := range seen {
+		n.detector.see(asked, Witness(w), sign)
+	}
+	verdict, reason := n.detector.verdict(time.Now(), s.count(n))
+	switch {
+	case verdict == Alive && (n.dead || n.known.id == ""):
+		id, err := n.prober.introduce(ctx)
+		if err != nil {
+			reason = err.Error()
+			break
+		}
+		back := n.dead
+		n.known, n.dead = id, false
+		if back {
+			s.cfg.Logger.Info("node is back", "node", id.id, "epoch", id.epoch)
+			if s.cfg.Back != nil {
+				s.cfg.Back(ctx, Return{Node: id.id, Epoch: id.epoch})
+			}
+		}
+	case verdict == Dead && !n.dead && n.known.id != "":
+		n.dead = true
+		s.cfg.Logger.Warn("node is dead", "node", n.known.id, "reason", reason)
+		s.show(n, verdict, reason)
+		if s.cfg.Dead != nil {
+			s.cfg.Dead(ctx, Death{Node: n.known.id, Epoch: n.known.epoch, SIP: n.known.sip, Roles: n.known.roles, Since: n.detector.bad(), At: time.Now(), Reason: reason})
+		}
+		return
+	}
+	s.show(n, verdict, reason)
+}
+
+// count keeps the number of silent nodes and tells whether that is rather our own network.
+func (s *Sentinel) count(n *watched) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := n.detector.silent(); now != n.silent {
+		n.silent = now
+		if now {
+			s.silent++
+		} else {
+			s.silent--
+		}
+	}
+	return isolated(s.silent, len(s.nodes))
+}
+
+func (s *Sentinel) show(n *watched, v Verdict, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n.status.ID, n.status.SIP, n.status.Epoch, n.status.Verdict, n.status.Reason = n.known.id, n.known.sip, n.known.epoch, v.String(), reason
+}
+
+// bad is when the first of the witnesses that are bad now turned so.
+func (d *detector) bad() time.Time {
+	var first time.Time
+	for w, s := range d.signs {
+		if (s == Refused || s == Silent) && (first.IsZero() || d.since[w].Before(first)) {
+			first = d.since[w]
+		}
+	}
+	return first
+}
+
+// introduce asks a node for its name, its epoch, its roles and its SIP address, which OPTIONS then go to.
+func (p *prober) introduce(ctx context.Context) (identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	var info struct {
+		System struct {
+			EntityID string `json:"entity_id"`
+		} `json:"system"`
+		Status struct {
+			StartupTime string `json:"startup_time"`
+		} `json:"status"`
+	}
+	if err := p.get(ctx, "/ari/asterisk/info", &info); err != nil {
+		return identity{}, err
+	}
+	if info.System.EntityID == "" {
+		return identity{}, fmt.Errorf("node %s has no entity id", p.host)
+	}
+	id := identity{id: bridge.NodeID(info.System.EntityID), epoch: info.Status.StartupTime}
+	var v struct {
+		Value string `json:"value"`
+	}
+	if err := p.get(ctx, "/ari/asterisk/variable?variable=RTCEDGE_SIP", &v); err == nil && v.Value != "" {
+		id.sip = v.Value
+		if addr, err := netip.ParseAddrPort(strings.TrimPrefix(v.Value, "udp:")); err == nil && !p.target.SIP.IsValid() {
+			p.target.SIP = addr
+		}
+	}
+	v.Value = ""
+	if err := p.get(ctx, "/ari/asterisk/variable?variable=RTCEDGE_ROLES", &v); err == nil && v.Value != "" {
+		id.roles = strings.Split(v.Value, ",")
+	}
+	return id, nil
+}
+
+func (p *prober) get(ctx context.Context, path string, into any) error {
+	u, err := url.Parse("http://" + p.host + path)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return err
+	}
+	req.SetBasicAuth(p.target.User, p.target.Password)
+	res, err := p.client.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask node %s: %w", p.host, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("ask node %s: %s answers %s", p.host, u.Path, res.Status)
+	}
+	return json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<20)).Decode(into)
+}

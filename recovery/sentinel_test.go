@@ -1,0 +1,253 @@
+package recovery
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"rtcedge/internal/store"
+)
+
+// node is a farm node as far as a sentinel sees one: real sockets that can be closed, and a program that can fall silent.
+type node struct {
+	t      *testing.T
+	http   *http.Server
+	ln     net.Listener
+	sip    net.PacketConn
+	epoch  atomic.Value
+	silent atomic.Bool // takes connections and datagrams, answers none
+	done   sync.WaitGroup
+}
+
+func startNode(t *testing.T, id, at, epoch string) *node {
+	t.Helper()
+	n := &node{t: t}
+	n.epoch.Store(epoch)
+	var err error
+	if n.ln, err = net.Listen("tcp", at); err != nil {
+		t.Fatal(err)
+	}
+	if n.sip, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	answer := func(text func() string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if n.silent.Load() {
+				<-r.Context().Done()
+				return
+			}
+			if _, password, _ := r.BasicAuth(); password != "secret" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			fmt.Fprint(w, text())
+		}
+	}
+	mux.Handle("/ari/asterisk/ping", answer(func() string { return `{"ping":"pong"}` }))
+	mux.Handle("/ari/asterisk/info", answer(func() string {
+		return fmt.Sprintf(`{"system":{"entity_id":%q},"status":{"startup_time":%q}}`, id, n.epoch.Load())
+	}))
+	mux.HandleFunc("/ari/asterisk/variable", func(w http.ResponseWriter, r *http.Request) {
+		value := map[string]string{"RTCEDGE_SIP": "udp:" + n.sip.LocalAddr().String(), "RTCEDGE_ROLES": "call,conference"}[r.URL.Query().Get("variable")]
+		answer(func() string { return fmt.Sprintf(`{"value":%q}`, value) })(w, r)
+	})
+	n.http = &http.Server{Handler: mux}
+	n.done.Go(func() { _ = n.http.Serve(n.ln) })
+	n.done.Go(func() {
+		buf := make([]byte, 2048)
+		for {
+			size, from, err := n.sip.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if request, ok := strings.CutPrefix(string(buf[:size]), "OPTIONS "); ok && !n.silent.Load() {
+				_, header, _ := strings.Cut(request, "\r\n")
+				_, _ = n.sip.WriteTo([]byte("SIP/2.0 200 OK\r\n"+header), from)
+			}
+		}
+	})
+	t.Cleanup(n.kill)
+	return n
+}
+
+func (n *node) kill() {
+	_ = n.sip.Close()
+	_ = n.http.Close()
+	n.done.Wait()
+}
+
+func (n *node) target() Target {
+	return Target{ARI: "http://" + n.ln.Addr().String(), User: "rtcedge", Password: "secret"}
+}
+
+// watch runs a sentinel over nodes and returns what it says.
+func watch(t *testing.T, targets ...Target) (deaths chan Death, returns chan Return, s *Sentinel) {
+	t.Helper()
+	deaths, returns = make(chan Death, 16), make(chan Return, 16)
+	s, err := NewSentinel(SentinelConfig{Nodes: targets,
+		Dead: func(_ context.Context, d Death) { deaths <- d }, Back: func(_ context.Context, r Return) { returns <- r }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return deaths, returns, s
+}
+
+func alive(t *testing.T, s *Sentinel, count int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		n := 0
+		for _, st := range s.Nodes() {
+			if st.Verdict == Alive.String() && st.ID != "" {
+				n++
+			}
+		}
+		if n == count {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nodes: %+v", s.Nodes())
+		}
+	}
+}
+
+// TestB44Sentinel: a killed node and a hanging one are said dead, once, with their epoch; a new process under the same name is a return.
+func TestB44Sentinel(t *testing.T) {
+	a, b := startNode(t, "call1", "127.0.0.1:0", "epoch-1"), startNode(t, "call2", "127.0.0.1:0", "epoch-2")
+	at := a.ln.Addr().String()
+	deaths, returns, s := watch(t, a.target(), b.target())
+	alive(t, s, 2)
+
+	a.kill()
+	d := receive(t, deaths)
+	if d.Node != "call1" || d.Epoch != "epoch-1" || d.Reason == "" || len(d.Roles) != 2 || !strings.HasPrefix(d.SIP, "udp:127.0.0.1:") || d.At.Before(d.Since) {
+		t.Errorf("death of a killed node: %+v", d)
+	}
+	startNode(t, "call1", at, "epoch-3")
+	if r := receive(t, returns); r.Node != "call1" || r.Epoch != "epoch-3" {
+		t.Errorf("return: %+v", r)
+	}
+
+	b.silent.Store(true)
+	if d := receive(t, deaths); d.Node != "call2" || !strings.Contains(d.Reason, "neither ARI nor SIP") {
+		t.Errorf("death of a hanging node: %+v", d)
+	}
+	b.silent.Store(false)
+	if r := receive(t, returns); r.Node != "call2" || r.Epoch != "epoch-2" {
+		t.Errorf("a node that goes on must be known by its old epoch: %+v", r)
+	}
+	select {
+	case d := <-deaths:
+		t.Errorf("a third death: %+v", d)
+	default:
+	}
+}
+
+func receive[T any](t *testing.T, c chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing came within 20 s")
+	}
+	panic("unreachable")
+}
+
+// TestProcess: the process's own witness, with a real process: this one, and one that has ended.
+func TestProcess(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "asterisk.pid")
+	write := func(s string) {
+		if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := &prober{target: Target{PIDFile: file}}
+	if s := p.process(); s != Unseen {
+		t.Errorf("no file: %v", s)
+	}
+	write("4194304\n") // beyond pid_max: never a process
+	if s := p.process(); s != Unseen {
+		t.Errorf("a file of an earlier run: %v", s)
+	}
+	write(strconv.Itoa(os.Getpid()) + "\n")
+	if s := p.process(); s != Good {
+		t.Errorf("a process that runs: %v", s)
+	}
+	p.pid = 4194304
+	write("4194304\n")
+	if s := p.process(); s != Refused {
+		t.Errorf("a process that was seen and is gone: %v", s)
+	}
+	for stat, want := range map[string]byte{"12 (asterisk) T 1": 'T', "12 (a) b) c) S 1": 'S', "": 0, "12 (x": 0, "12 (x)": 0} {
+		if got := processState([]byte(stat)); got != want {
+			t.Errorf("state of %q: %q", stat, got)
+		}
+	}
+}
+
+// TestB49OneController: of many controllers that see one death, one recovers; a second death of the node is another crash.
+func TestB49OneController(t *testing.T) {
+	s, err := store.New(store.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	b, err := s.Bucket(ctx, BucketCrashes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, epoch := range []string{"2026-11-26T07:00:00.000+0000", "2026-11-26T08:00:00.000+0000"} {
+		var won atomic.Int32
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				me := fmt.Sprintf("controller-%d", i)
+				c, first, err := claim(ctx, b, Death{Node: "call1", Epoch: epoch, Reason: "killed"}, me)
+				if err != nil {
+					t.Error(err)
+				}
+				if first {
+					won.Add(1)
+				}
+				if first != (c.Controller == me) || c.Epoch != epoch {
+					t.Errorf("%s: won %v, crash %+v", me, first, c)
+				}
+			})
+		}
+		all.Wait()
+		if won.Load() != 1 {
+			t.Errorf("epoch %s: %d controllers recover", epoch, won.Load())
+		}
+	}
+}
+
+// TestBadTarget: an address that cannot be asked is named.
+func TestBadTarget(t *testing.T) {
+	for _, ari := range []string{"", "127.0.0.1:8088", "https://x:1", "http://nohost"} {
+		if _, err := NewSentinel(SentinelConfig{Nodes: []Target{{ARI: ari}}}); err == nil {
+			t.Errorf("%q was taken", ari)
+		}
+	}
+}
