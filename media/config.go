@@ -1,6 +1,8 @@
 package media
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -39,6 +41,9 @@ type Config struct {
 	OpusComplexity int
 	// RecordingDir is where recordings go; it must exist. "" is none, and commands that ask for one get an error.
 	RecordingDir string
+	// Certificate is what DTLS shows. Nodes that take over each other's calls share one, else the next re-INVITE of a call that moved
+	// begins a new handshake. nil makes one; ECDSA P-256 is what all browsers take.
+	Certificate *tls.Certificate
 	// Portable uses the net package instead of Linux system calls.
 	Portable bool
 	// Now is the clock of timeouts and arrival times. time.Now.
@@ -51,6 +56,10 @@ type Config struct {
 	// Changed is called after each command that changed a call, with no lock held; it must not block. A new record of the
 	// call (Engine.Export) is worth storing then. nil is none.
 	Changed func(callID string)
+	// OnRecord gets session records for Engine.Restore on another node, a few kB of JSON with keys in clear: a quarter of a second
+	// after each change of a call, handshakes and learnt sources included, and each minute while it lasts; nil when it has ended. At
+	// the end of Run it gets the last one of every call, and no nil. One goroutine calls it; it must not block. nil is none.
+	OnRecord func(callID string, record []byte)
 }
 
 // Interface is a local address with the name that "direction" of an offer uses.
@@ -111,6 +120,9 @@ func (c *Config) validate() error {
 	}
 	if c.TOS > 255 {
 		return fmt.Errorf("tos %d: want 0 to 255", c.TOS)
+	}
+	if c.Certificate != nil && (len(c.Certificate.Certificate) == 0 || c.Certificate.PrivateKey == nil) {
+		return errors.New("certificate: want a chain of at least one, with its private key")
 	}
 	if c.OpusComplexity < 0 || c.OpusComplexity > 10 {
 		return fmt.Errorf("opus complexity %d: want 1 to 10, or 0 for the default", c.OpusComplexity)

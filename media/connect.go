@@ -34,6 +34,9 @@ func (p *port) receiveSTUN(r *route, pkt *udp.Packet) {
 		return
 	}
 	l.connect()
+	if ev == nat.ICENominated {
+		l.stream.touched()
+	}
 }
 
 // receiveDTLS takes a record of the handshake, from a source that ICE has validated or the latch has learnt (behaviour 35).

@@ -38,9 +38,10 @@ const (
 
 // dtlsConfig configures the handshakes of an engine. The zero value works.
 type dtlsConfig struct {
-	Timeout    time.Duration // of one handshake; 10 s
-	Handshakes int           // at a time, the rest waits for the next ClientHello or tick; 256
-	Retransmit time.Duration // until the first retransmission, doubled each time; 150 ms
+	Cert       *tls.Certificate // shown to all; nil makes one
+	Timeout    time.Duration    // of one handshake; 10 s
+	Handshakes int              // at a time, the rest waits for the next ClientHello or tick; 256
+	Retransmit time.Duration    // until the first retransmission, doubled each time; 150 ms
 }
 
 func (c *dtlsConfig) fill() {
@@ -88,9 +89,22 @@ type dtlsAgent struct {
 	goroutines sync.WaitGroup
 }
 
-// newDTLSAgent makes the certificate. close releases the agent.
+// newDTLSAgent makes the certificate if none is given. close releases the agent.
 func newDTLSAgent(cfg dtlsConfig) (*dtlsAgent, error) {
 	cfg.fill()
+	if cfg.Cert == nil {
+		var err error
+		if cfg.Cert, err = newDTLSCertificate(); err != nil {
+			return nil, err
+		}
+	}
+	sum := sha256.Sum256(cfg.Cert.Certificate[0])
+	a := &dtlsAgent{cfg: cfg, cert: *cfg.Cert, own: sdp.Fingerprint{Hash: "sha-256", Sum: sum[:]}}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	return a, nil
+}
+
+func newDTLSCertificate() (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make dtls key: %w", err)
@@ -108,14 +122,7 @@ func newDTLSAgent(cfg dtlsConfig) (*dtlsAgent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make dtls certificate: %w", err)
 	}
-	sum := sha256.Sum256(der)
-	a := &dtlsAgent{
-		cfg:  cfg,
-		cert: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
-		own:  sdp.Fingerprint{Hash: "sha-256", Sum: sum[:]},
-	}
-	a.ctx, a.cancel = context.WithCancel(context.Background())
-	return a, nil
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
 // fingerprint is what our SDP says in a=fingerprint.

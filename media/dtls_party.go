@@ -39,6 +39,10 @@ type dtlsParty struct {
 	tlsID string    // the party's
 	rtp   *dtlsPath // nil: none
 	rtcp  *dtlsPath // nil: none of its own, by rtcp-mux
+
+	// foreign says that the party was shown the certificate of another node. The keys go on, but SDP of ours names another
+	// fingerprint, so that the next exchange makes a new association (RFC 8842 section 4).
+	foreign bool
 }
 
 // offered takes the party's offer, when it is answered. An association that goes on keeps its roles (RFC 8842 section 5.3), whatever
@@ -81,8 +85,8 @@ func (p *dtlsParty) settle(l *leg, c credentials, active, ice, mux bool) error {
 	if err != nil {
 		return err
 	}
-	fresh := p.rtp == nil || p.tlsID != c.tlsID || !p.rtp.link.same(pins, active)
-	p.tlsID = c.tlsID
+	fresh := p.rtp == nil || p.foreign || p.tlsID != c.tlsID || !p.rtp.link.same(pins, active)
+	p.tlsID, p.foreign = c.tlsID, false
 	if fresh {
 		p.rtp = newDTLSPath(l, l.rtp, p.rtp, pins, active, ice)
 	}
@@ -112,7 +116,7 @@ func newDTLSPath(l *leg, p *port, former *dtlsPath, pins dtlsPins, active, ice b
 		agent: w.engine.dtls, pins: pins, active: active, ice: ice,
 		do:    w.loop.Do,
 		send:  func(b []byte, to netip.AddrPort) { l.sendControl(p, b, to) },
-		ready: d.ready,
+		ready: func() { d.ready(); l.stream.touched() },
 	})
 	return d
 }

@@ -30,6 +30,8 @@ type Engine struct {
 	rate                                            [3]atomic.Uint64 // packets, bytes and drops of the last sweep's second
 	started                                         atomic.Int64     // Unix ns of Run
 
+	records records // that are to be made
+
 	before [3]uint64 // of rate; owned by the goroutine of Run
 
 	mu struct { // guards what follows
@@ -57,7 +59,7 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, handovers: newHandovers()}
 	e.mu.calls = make(map[string]*call)
 	var err error
-	if e.dtls, err = newDTLSAgent(dtlsConfig{}); err != nil {
+	if e.dtls, err = newDTLSAgent(dtlsConfig{Cert: cfg.Certificate}); err != nil {
 		return nil, err
 	}
 	if cfg.RecordingDir != "" {
@@ -114,6 +116,12 @@ func (e *Engine) Run(ctx context.Context) error {
 			e.recorder.run(writing)
 		}
 	}()
+	recording, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopKeeping()
+	var keeping sync.WaitGroup
+	if e.cfg.OnRecord != nil {
+		keeping.Go(func() { e.keepRecords(recording) })
+	}
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
 	var err error
@@ -131,6 +139,8 @@ func (e *Engine) Run(ctx context.Context) error {
 			}
 		}
 	}
+	stopKeeping()
+	keeping.Wait() // the last records need calls and workers
 	e.shutDown()
 	cancel()
 	for range left {
@@ -215,6 +225,9 @@ func (e *Engine) end(c *call, reason string) {
 		delete(e.mu.calls, c.id)
 	}
 	e.mu.Unlock()
+	if e.cfg.OnRecord != nil && reason != "shutdown" {
+		e.records.touched(c.id)
+	}
 	if e.cfg.Ended != nil {
 		e.cfg.Ended(CallEnd{CallID: c.id, Reason: reason, At: e.cfg.Now(), Info: info, Recordings: recordings})
 	}
@@ -334,6 +347,9 @@ func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, er
 func (e *Engine) changed(callID string) {
 	if e.cfg.Changed != nil {
 		e.cfg.Changed(callID)
+	}
+	if e.cfg.OnRecord != nil {
+		e.records.touched(callID)
 	}
 }
 

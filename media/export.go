@@ -10,20 +10,29 @@ import (
 // exportWait bounds how long Export waits for the worker, chosen by us: a worker that has not run yet never answers.
 const exportWait = 2 * time.Second
 
-// Export makes the session record of a call, for Restore on another node; one with ICE or DTLS-SRTP has none. It changes nothing. A record is worth making anew after
+// Export makes the session record of a call, for Restore on another node. It changes nothing. A record is worth making anew after
 // each change (Config.Changed) and, while packets flow, before half of the five minutes are over for which one with SRTP is
-// good.
+// good; Config.OnRecord does both.
 func (e *Engine) Export(callID string) ([]byte, error) {
+	record, err := e.export(callID, false)
+	if err != nil {
+		err = fmt.Errorf("export %q: %w", callID, err)
+	}
+	return record, err
+}
+
+// export leaves out, if asked, a call that only waits for its end.
+func (e *Engine) export(callID string, living bool) ([]byte, error) {
 	c, err := e.lock(callID, false)
 	if err != nil {
 		return nil, err
 	}
 	if c == nil {
-		return nil, fmt.Errorf("export: unknown call-id %q", callID)
+		return nil, errNoRecord
 	}
 	defer c.mu.Unlock()
-	if c.handshaken() {
-		return nil, fmt.Errorf("export: call %q has ICE or DTLS-SRTP, which stay with the node that agreed on them", callID)
+	if living && !c.deleteAt.IsZero() {
+		return nil, errNoRecord
 	}
 	rec := callRecord{V: snapshotVersion, CallID: c.id, Created: c.created}
 	for _, d := range c.dialogs {
@@ -41,31 +50,16 @@ func (e *Engine) Export(callID string) ([]byte, error) {
 		}
 		close(done)
 	}) {
-		return nil, errors.New("export: the engine has ended")
+		return nil, errors.New("the engine has ended")
 	}
 	timer := time.NewTimer(exportWait)
 	defer timer.Stop()
 	select {
 	case <-done:
 	case <-timer.C:
-		return nil, errors.New("export: the worker does not answer, does the engine run?")
+		return nil, errors.New("the worker does not answer, does the engine run?")
 	}
 	return json.Marshal(&rec)
-}
-
-// handshaken tells if keys or ways were agreed on in the media path; call.mu is held. A record without them would be restored as a call
-// in plain RTP.
-func (c *call) handshaken() bool {
-	for _, d := range c.dialogs {
-		for _, s := range d.streams {
-			for i := range 2 {
-				if s != nil && (s.legs[i].dtls.rtp != nil || s.legs[i].ice.agent != nil) {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 // record is the control side of a dialog; call.mu is held.
@@ -99,11 +93,14 @@ func (l *leg) record() legRecord {
 		cfg := l.pipeConfig
 		r.Pipe = &cfg
 	}
+	if p := &l.ice; p.ufrag != "" {
+		r.ICE = &iceRecord{Ufrag: p.ufrag, Pwd: p.pwd}
+	}
 	r.In = [3]int64{int64(l.in.packets.Load()), int64(l.in.bytes.Load()), l.in.lost.Load()}
 	return r
 }
 
-// recordState adds what the worker owns; it runs there.
+// recordState adds what the worker owns; it runs there, while Export holds call.mu.
 func (s *stream) recordState(rec *streamRecord) {
 	r := s.route.Load()
 	if r == nil {
@@ -119,6 +116,18 @@ func (s *stream) recordState(rec *streamRecord) {
 		if f.rx != nil {
 			rx, tx := f.rx.state(), f.tx.state()
 			lr.RX, lr.TX = &rx, &tx
+		}
+		if f.ice != nil && lr.ICE != nil {
+			lr.ICE.RTP = f.ice.State()
+			lr.ICE.RTCP = f.iceRTCP.State()
+		}
+		if f.pipe != nil {
+			if st := f.pipe.State(); st.Decoder != nil || st.Encoder != nil {
+				lr.Codec = &st
+			}
+		}
+		if f.dtls != nil {
+			lr.DTLS = l.dtls.record(s.worker.engine.dtls)
 		}
 		if o := &l.out; o.started {
 			lr.Out = &outRecord{Seq: o.seq, TS: o.ts, At: o.at, Packets: o.packets, Octets: o.octets}

@@ -182,6 +182,7 @@ func (l *leg) accepts(latch *nat.Latch, authenticated bool, pkt *udp.Packet) boo
 		return false
 	case nat.Learn:
 		l.learnt()
+		l.stream.touched()
 	}
 	return true
 }

@@ -56,7 +56,7 @@ func (e *Engine) Restore(record []byte) error {
 
 // restoreDialog adds a dialog to the call, whatever happens, so that the caller can release it.
 func (e *Engine) restoreDialog(c *call, rec *dialogRecord, age time.Duration) error {
-	d := &dialog{worker: c.worker, offer: rec.Offer.offer()}
+	d := &dialog{worker: c.worker, callID: c.id, offer: rec.Offer.offer()}
 	c.dialogs = append(c.dialogs, d)
 	for i := range rec.Parties {
 		p := &rec.Parties[i]
@@ -94,20 +94,24 @@ func (e *Engine) networkAt(name string, addr netip.Addr) *network {
 
 // restoreStream opens the ports and publishes the route, with the worker's state behind it.
 func (d *dialog) restoreStream(index int, rec *streamRecord, age time.Duration) (*stream, error) {
-	s := &stream{worker: d.worker, index: index}
+	s := &stream{worker: d.worker, callID: d.callID, index: index}
 	copy(s.cname[:], rec.CName)
 	for i := range s.legs {
 		l, lr := &s.legs[i], &rec.Legs[i]
 		l.stream, l.side, l.network, l.ssrc, l.far = s, i, d.parties[i].network, lr.SSRC, lr.Far.description()
+		l.rtp, l.rtcp = &port{leg: l}, &port{leg: l, rtcp: true}
 		l.keys.own = lr.Own
 		if lr.Local != nil && lr.Remote != nil {
 			l.keys.Local, l.keys.Remote = *lr.Local, *lr.Remote
+		}
+		l.restoreICE(lr.ICE, &lr.Far)
+		if err := l.restoreDTLS(lr.DTLS, age); err != nil {
+			return nil, err
 		}
 		l.gate.Store(lr.Gate)
 		l.in.packets.Store(uint64(max(lr.In[0], 0)))
 		l.in.bytes.Store(uint64(max(lr.In[1], 0)))
 		l.in.lost.Store(lr.In[2])
-		l.rtp, l.rtcp = &port{leg: l}, &port{leg: l, rtcp: true}
 	}
 	r, err := s.restoreRoute(rec, age)
 	if err != nil {
@@ -139,9 +143,27 @@ func (s *stream) restoreRoute(rec *streamRecord, age time.Duration) (*route, err
 	for i := range s.legs {
 		l, lr, f := &s.legs[i], &rec.Legs[i], &r.flows[i]
 		*f = rec.Route.Flows[i].flow()
+		if fr := &rec.Route.Flows[i]; fr.ICE || fr.DTLS {
+			if fr.ICE {
+				f.ice = l.ice.agent
+			}
+			if fr.ICERTCP {
+				f.iceRTCP = l.ice.agentRTCP
+			}
+			if fr.DTLS {
+				f.dtls = l.dtls.rtp
+			}
+			if fr.DTLSRTCP {
+				f.dtlsRTCP = l.dtls.rtcp
+			}
+			if fr.ICE != (f.ice != nil) || fr.ICERTCP != (f.iceRTCP != nil) || fr.DTLS != (f.dtls != nil) ||
+				fr.DTLSRTCP != (f.dtlsRTCP != nil) {
+				return nil, errors.New("a route with ICE or DTLS-SRTP, and a party without")
+			}
+		}
 		if rec.Route.Flows[i].Secure {
-			if age > snapshotLife {
-				return nil, fmt.Errorf("the record is %v old, with SRTP keys it is good for %v", age.Round(time.Second), snapshotLife)
+			if err := youngEnough(age); err != nil {
+				return nil, err
 			}
 			var err error
 			if f.rx, f.tx, err = l.keys.contexts(); err != nil {
@@ -162,9 +184,20 @@ func (s *stream) restoreRoute(rec *streamRecord, age time.Duration) (*route, err
 			if f.pipe, err = s.pipe(i, *lr.Pipe); err != nil {
 				return nil, err
 			}
+			if lr.Codec != nil && age <= snapshotFresh {
+				f.pipe.SetState(*lr.Codec)
+			}
 		}
 	}
 	return r, nil
+}
+
+// youngEnough refuses keys under which the former node may have used more numbers than the new one skips.
+func youngEnough(age time.Duration) error {
+	if age > snapshotLife {
+		return fmt.Errorf("the record is %v old, with SRTP keys it is good for %v", age.Round(time.Second), snapshotLife)
+	}
+	return nil
 }
 
 // resume sets the worker's state and opens the way for packets; it runs on the worker.
@@ -177,6 +210,9 @@ func (s *stream) resume(r *route, rec *streamRecord, age time.Duration, now time
 				latch.Packet(source, lr.Locked[k], now)
 			}
 		}
+		if lr.ICE != nil {
+			l.ice.resume(lr.ICE, now)
+		}
 		l.learnt()
 		if o := lr.Out; o != nil {
 			skip := uint16(min(int64(age)*snapshotRate/int64(time.Second), 1<<15-1-snapshotSlip) + snapshotSlip)
@@ -184,6 +220,9 @@ func (s *stream) resume(r *route, rec *streamRecord, age time.Duration, now time
 		}
 	}
 	s.route.Store(r)
+	if r.established() {
+		s.begin()
+	}
 }
 
 // openAt takes one pair and opens its sockets.

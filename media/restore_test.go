@@ -133,8 +133,8 @@ func TestB23RecordRefused(t *testing.T) {
 	other := strings.Replace(string(record), `"call":"c"`, `"call":"d"`, 1)
 	for _, tt := range []struct{ name, record, want string }{
 		{"no json", "{", "session record"},
-		{"version", strings.Replace(other, `"v":1`, `"v":2`, 1), "version 2"},
-		{"empty", `{"v":1,"call":"x"}`, "0 dialogs"},
+		{"version", strings.Replace(other, `"v":2`, `"v":1`, 1), "version 1"},
+		{"empty", `{"v":2,"call":"x"}`, "0 dialogs"},
 		{"ports taken", other, "in use"},
 		{"interface", strings.ReplaceAll(other, `"if":"default"`, `"if":"other"`), "not here"},
 	} {
@@ -187,7 +187,7 @@ func FuzzRestore(f *testing.F) {
 	}
 	r.must(ng.Request{Command: "delete", CallID: "c"})
 	f.Add(record)
-	f.Add([]byte(`{"v":1,"call":"c","dialogs":[{"streams":[null]}]}`))
+	f.Add([]byte(`{"v":2,"call":"c","dialogs":[{"streams":[null]}]}`))
 	f.Fuzz(func(t *testing.T, record []byte) {
 		if rec, err := readRecord(record); err == nil && r.Restore(record) == nil {
 			r.do(answered(rec.CallID, "a", "b", b.body("RTP/AVP", "0")))
@@ -199,4 +199,58 @@ func FuzzRestore(f *testing.F) {
 			t.Fatalf("%+v", st)
 		}
 	})
+}
+
+// TestB23RecordsAreKept: who stores records gets one after a change and after the handshake, none that a delete has made useless,
+// and the last ones at the end of the node; each of them is enough for another node.
+func TestB23RecordsAreKept(t *testing.T) {
+	type told struct {
+		id     string
+		record []byte
+	}
+	all := make(chan told, 1000)
+	r := newRig(t, Config{DeleteDelay: time.Minute, OnRecord: func(id string, record []byte) { all <- told{id, record} }})
+	next := func() told {
+		t.Helper()
+		select {
+		case got := <-all:
+			return got
+		case <-time.After(5 * time.Second):
+			t.Fatal("no record came")
+		}
+		return told{}
+	}
+	web, farm := newRTCPeer(t, 1), newPeer(t, 2)
+	r.fromBrowser("c", web, farm)
+	if got := next(); got.id != "c" || strings.Contains(string(got.record), `"suite"`) {
+		t.Errorf("%s: %s", got.id, got.record)
+	}
+	web.check(true)
+	web.secure(true)
+	web.talk(web.pt, web.frame, farm)
+	last := next()
+	for !strings.Contains(string(last.record), `"suite"`) || !strings.Contains(string(last.record), web.addr().String()) {
+		last = next()
+	}
+	gone := newPeer(t, 1)
+	r.must(relayed("gone", "a", gone.body("RTP/AVP", "0")))
+	for got := next(); got.id != "gone"; got = next() {
+	}
+	r.must(ng.Request{Command: "delete", CallID: "gone"})
+	for got := next(); got.id != "gone" || got.record != nil; got = next() {
+	}
+	r.stop()
+	close(all)
+	for got := range all {
+		if got.id != "c" || got.record == nil {
+			t.Errorf("at the end: %s, %d bytes", got.id, len(got.record))
+		}
+		last = got
+	}
+	second := newRig(t, Config{Certificate: &r.dtls.cert})
+	if err := second.Restore(last.record); err != nil {
+		t.Fatal(err)
+	}
+	second.barrier()
+	web.hears(0, make([]byte, 160), farm)
 }

@@ -31,6 +31,7 @@ type call struct {
 // answers last has the media.
 type dialog struct {
 	worker  *worker
+	callID  string
 	parties [2]party // [0] made the first offer
 	streams []*stream
 	offer   *offer // the last one; it stays for repeated and further answers
@@ -79,7 +80,7 @@ func (c *call) open(from, to string, networks [2]*network, now time.Time) (*dial
 	if len(c.dialogs) >= maxDialogs {
 		return nil, fmt.Errorf("call has %d dialogs with other tags already", maxDialogs)
 	}
-	d := &dialog{worker: c.worker}
+	d := &dialog{worker: c.worker, callID: c.id}
 	for i, tag := range [2]string{from, to} {
 		d.parties[i] = party{network: networks[i], created: now}
 		d.parties[i].note(tag)
@@ -134,7 +135,7 @@ func (d *dialog) grow(body *sdp.Session) error {
 }
 
 func (d *dialog) newStream(index int) (*stream, error) {
-	s := &stream{worker: d.worker, index: index}
+	s := &stream{worker: d.worker, callID: d.callID, index: index}
 	// rand.Read never fails (crypto/rand).
 	var random [cnameLen + 8]byte
 	_, _ = rand.Read(random[:])

@@ -13,19 +13,23 @@ import (
 
 // A session record is a call as another node can take it over: who the parties are, which ports and SSRCs they see, the keys and
 // how far their indexes are, what the routes do. It is JSON, a few kB; the names of the fields are its format, and snapshotVersion
-// changes with their meaning. A node keeps nothing of a codec but its settings: the predictors of G.722 and Opus are in step again
-// after a frame.
+// changes with their meaning.
+//
+// Of DTLS-SRTP it has the keys that a handshake has agreed on, so that no other is needed; of ICE the credentials and the pair that
+// was chosen. Of a codec it has the settings, the numbering and, of G.722, what the adaptive steps were: a fresh coder is out of step for
+// 120 ms, and one that goes on at once is not (a test measures it). From an older record a soft beginning is better than a loud one.
 //
 // It holds SRTP keys in clear: who stores it must keep it as secret as the calls.
 
 const (
-	snapshotVersion = 1
+	snapshotVersion = 2 // 1 had no ICE and no DTLS
 
 	// Chosen by us: how many packets a second may have been sent after the record was made, the number by which the numbering
 	// jumps where it is taken over. A jump of 2^15 would lose the SRTP rollover counter (RFC 3711 section 3.3.1).
-	snapshotRate = 100
-	snapshotSlip = 100
-	snapshotLife = 5 * time.Minute // of one with SRTP keys: no index must be used twice under a key
+	snapshotRate  = 100
+	snapshotSlip  = 100
+	snapshotFresh = time.Second     // so long the state of a codec is of use
+	snapshotLife  = 5 * time.Minute // of one with SRTP keys: no index must be used twice under a key
 )
 
 type callRecord struct {
@@ -69,9 +73,41 @@ type legRecord struct {
 	Source netip.AddrPort        `json:"src"`
 	RTCP   netip.AddrPort        `json:"rtcp"`
 	Locked [2]bool               `json:"locked"` // the latches of RTP and RTCP
+	ICE    *iceRecord            `json:"ice,omitempty"`
+	DTLS   *dtlsRecord           `json:"dtls,omitempty"`
 	Gate   gate                  `json:"gate,omitempty"`
 	Pipe   *transcode.PipeConfig `json:"pipe,omitempty"`
+	Codec  *transcode.State      `json:"codec,omitempty"`
 	In     [3]int64              `json:"in"` // packets, bytes, lost
+}
+
+// iceRecord is ICE with a party. Pairs are there once there was an answer; that of RTCP only without rtcp-mux.
+type iceRecord struct {
+	Ufrag string        `json:"ufrag"`
+	Pwd   string        `json:"pwd"`
+	RTP   *nat.ICEState `json:"rtp,omitempty"`
+	RTCP  *nat.ICEState `json:"rtcp,omitempty"`
+}
+
+// dtlsRecord is DTLS with a party.
+type dtlsRecord struct {
+	Setup string            `json:"setup"`
+	TLSID string            `json:"tlsid,omitempty"`
+	Own   []byte            `json:"own"` // SHA-256 of the certificate that we showed
+	RTP   *dtlsPathRecord   `json:"rtp"`
+	RTCP  *dtlsPathRecord   `json:"rtcp,omitempty"`
+	Pins  []sdp.Fingerprint `json:"pins"` // of the party
+}
+
+// dtlsPathRecord is one association. Without keys the handshake has not ended.
+type dtlsPathRecord struct {
+	Active bool       `json:"active,omitempty"`
+	ICE    bool       `json:"ice,omitempty"`
+	Suite  srtpSuite  `json:"suite,omitempty"`
+	Local  []byte     `json:"local,omitempty"` // master key and salt, one behind the other
+	Remote []byte     `json:"remote,omitempty"`
+	RX     *srtpState `json:"rx,omitempty"`
+	TX     *srtpState `json:"tx,omitempty"`
 }
 
 // outRecord is the numbering that the party sees.
@@ -93,6 +129,14 @@ type farRecord struct {
 	Feedback bool            `json:"feedback,omitempty"`
 	Source   netip.Addr      `json:"source"`
 	Mode     nat.LatchConfig `json:"mode"`
+
+	Ufrag   string            `json:"ufrag,omitempty"`
+	Pwd     string            `json:"pwd,omitempty"`
+	Setup   string            `json:"setup,omitempty"`
+	TLSID   string            `json:"tlsid,omitempty"`
+	Prints  []sdp.Fingerprint `json:"prints,omitempty"`
+	MID     string            `json:"mid,omitempty"`
+	Bundled bool              `json:"bundled,omitempty"`
 }
 
 type routeRecord struct {
@@ -110,6 +154,10 @@ type flowRecord struct {
 	Mux         bool            `json:"mux,omitempty"`
 	Feedback    bool            `json:"feedback,omitempty"`
 	Secure      bool            `json:"secure,omitempty"`
+	ICE         bool            `json:"ice,omitempty"`
+	ICERTCP     bool            `json:"icertcp,omitempty"`
+	DTLS        bool            `json:"dtls,omitempty"`
+	DTLSRTCP    bool            `json:"dtlsrtcp,omitempty"`
 	All         bool            `json:"all,omitempty"` // every payload type passes under its number
 	Types       [][2]uint8      `json:"types,omitempty"`
 	Event       []uint8         `json:"event,omitempty"`
@@ -125,8 +173,9 @@ type flowRecord struct {
 }
 
 type offerRecord struct {
-	Side  int             `json:"side"`
-	Media []offeredRecord `json:"media"`
+	Side    int             `json:"side"`
+	Media   []offeredRecord `json:"media"`
+	Bundled []string        `json:"bundled,omitempty"`
 }
 
 type offeredRecord struct {
@@ -142,6 +191,10 @@ type offeredRecord struct {
 	MuxGiven muxAnswer     `json:"muxgiven,omitempty"`
 	SDES     [2]sdesUse    `json:"sdes"`
 	PTime    time.Duration `json:"ptime,omitempty"`
+	ICE      [2]bool       `json:"ice"`
+	MuxOnly  bool          `json:"muxonly,omitempty"`
+	Setup    string        `json:"setup,omitempty"`
+	Active   bool          `json:"active,omitempty"` // preferActive
 }
 
 // readRecord checks what comes from a store: another version, or a mistake of its owner.
@@ -170,13 +223,16 @@ func readRecord(b []byte) (*callRecord, error) {
 }
 
 func (d *description) record() farRecord {
+	c := &d.creds
 	return farRecord{Proto: d.proto, RTP: d.rtp, RTCP: d.rtcp, Mux: d.mux, Hold: d.hold, Silent: d.silent, Feedback: d.feedback,
-		Source: d.source, Mode: d.mode}
+		Source: d.source, Mode: d.mode, Ufrag: c.ufrag, Pwd: c.pwd, Setup: c.setup, TLSID: c.tlsID, Prints: c.prints, MID: d.mid,
+		Bundled: d.bundled}
 }
 
 func (r *farRecord) description() description {
 	return description{proto: r.Proto, rtp: r.RTP, rtcp: r.RTCP, mux: r.Mux, hold: r.Hold, silent: r.Silent, feedback: r.Feedback,
-		source: r.Source, mode: r.Mode}
+		source: r.Source, mode: r.Mode, mid: r.MID, bundled: r.Bundled,
+		creds: credentials{ufrag: r.Ufrag, pwd: r.Pwd, setup: r.Setup, tlsID: r.TLSID, prints: r.Prints}}
 }
 
 func (f *flow) record() flowRecord {
@@ -184,6 +240,7 @@ func (f *flow) record() flowRecord {
 		Source: f.source, SourceRTCP: f.sourceRTCP, Hold: f.hold, Mux: f.mux, Feedback: f.feedback, Secure: f.rx != nil,
 		Clock: f.clock, ToClock: f.toClock, Voice: f.voice, Events: f.events, Noise: f.noise, EventClocks: f.eventClocks,
 		Heard: f.heard, Piped: f.pipe != nil, All: true,
+		ICE: f.ice != nil, ICERTCP: f.iceRTCP != nil, DTLS: f.dtls != nil, DTLSRTCP: f.dtlsRTCP != nil,
 	}
 	for pt, out := range f.types {
 		if int(out) != pt {
@@ -232,13 +289,13 @@ func (o *offer) record() *offerRecord {
 	if o == nil {
 		return nil
 	}
-	r := &offerRecord{Side: o.side}
+	r := &offerRecord{Side: o.side, Bundled: o.bundled}
 	for i := range o.media {
 		m := &o.media[i]
 		r.Media = append(r.Media, offeredRecord{
 			Rejected: m.rejected, Kind: m.kind, RTP: m.rtp, From: m.from.record(), Managed: m.choice.managed,
 			Offered: m.choice.offered, Sent: m.choice.sent, Proto: m.proto, MuxAsked: m.muxAsked, MuxGiven: m.muxGiven,
-			SDES: m.sdes, PTime: m.ptime,
+			SDES: m.sdes, PTime: m.ptime, ICE: m.ice, MuxOnly: m.muxOnly, Setup: m.setup, Active: m.preferActive,
 		})
 	}
 	return r
@@ -248,13 +305,14 @@ func (r *offerRecord) offer() *offer {
 	if r == nil {
 		return nil
 	}
-	o := &offer{side: r.Side}
+	o := &offer{side: r.Side, bundled: r.Bundled}
 	for i := range r.Media {
 		m := &r.Media[i]
 		o.media = append(o.media, offeredMedia{
 			rejected: m.Rejected, kind: m.Kind, rtp: m.RTP, from: m.From.description(),
 			choice: choice{managed: m.Managed, offered: m.Offered, sent: m.Sent}, proto: m.Proto, muxAsked: m.MuxAsked,
-			muxGiven: m.MuxGiven, sdes: m.SDES, ptime: m.PTime,
+			muxGiven: m.MuxGiven, sdes: m.SDES, ptime: m.PTime, ice: m.ICE, muxOnly: m.MuxOnly, setup: m.Setup,
+			preferActive: m.Active,
 		})
 	}
 	return o

@@ -15,6 +15,7 @@ import (
 type stream struct {
 	// Constant after it was made.
 	worker *worker
+	callID string
 	index  int // of the m= line, from 0
 	cname  [cnameLen]byte
 

@@ -106,6 +106,37 @@ func (a *ICELite) Restart(ufrag, pwd string) {
 	a.epoch++
 }
 
+// ICEState is what another agent with the same credentials needs to go on with a peer.
+type ICEState struct {
+	Selected  netip.AddrPort // invalid: no check has come
+	Priority  uint32
+	Nominated bool
+}
+
+// State returns a copy; nil of a nil agent. Other pairs than the selected one come back with their next checks.
+func (a *ICELite) State() *ICEState {
+	if a == nil {
+		return nil
+	}
+	st := &ICEState{Selected: a.Selected(), Nominated: a.Nominated()}
+	if a.selected >= 0 {
+		st.Priority = a.pairs[a.selected].priority
+	}
+	return st
+}
+
+// Resume makes a new agent go on from a state. Consent counts from now.
+func (a *ICELite) Resume(st ICEState, now time.Time) {
+	if !st.Selected.IsValid() || a.used > 0 {
+		return
+	}
+	p := icePair{addr: st.Selected, priority: st.Priority, epoch: a.epoch, heard: now}
+	if st.Nominated {
+		p.nominated = now
+	}
+	a.pairs[0], a.used, a.selected, a.heard = p, 1, 0, now
+}
+
 // Selected is where media goes; invalid before the first check.
 func (a *ICELite) Selected() netip.AddrPort {
 	if a.selected < 0 {
