@@ -64,13 +64,27 @@ func (p *Proxy) digest(c *pass) bool {
 		if f.Kind != kind {
 			continue
 		}
-		res := p.cfg.Auth.Check(auth.Request{Method: m.MethodName(), URI: m.URI(), Value: m.Value(f), Realm: p.realm, Tx: p.txOf(c), Source: source}, c.now)
+		if c.verdict != auth.OK {
+			break // it was looked at before, and its answer waited
+		}
+		res := p.cfg.Auth.Check(auth.Request{Method: m.MethodName(), URI: m.URI(), Value: m.Value(f), Realm: p.realm, Tx: p.txOf(c), Source: source, Asked: c.asked}, c.now)
 		stale = stale || res.Reason.Stale()
 		if res.Reason == auth.Refused && res.Received && p.wrongPassword(c) {
 			c.drop(DropBanned)
 			return false
 		}
-		if res.Reason != auth.OK {
+		switch res.Reason {
+		case auth.OK:
+		case auth.Waiting:
+			p.askFirst(c, m.Value(f))
+			return false
+		case auth.Refused, auth.Unavailable:
+			if p.refuseLater(c, res.Reason) {
+				return false
+			}
+			c.verdict = res.Reason
+			continue
+		default:
 			continue
 		}
 		c.proven = true
@@ -80,6 +94,11 @@ func (p *Proxy) digest(c *pass) bool {
 		}
 		c.consumed, c.auth = f, i+1
 		return true
+	}
+	if c.verdict == auth.Unavailable {
+		c.extra = append(c.extra, "Retry-After: 5\r\n"...)
+		p.refuse(c, 503, "Accounts Unavailable", DropAccounts)
+		return false
 	}
 	// As many challenges as the bound on answers allows; the first is the one that every phone understands.
 	for i, alg := range p.cfg.Auth.Algorithms() {

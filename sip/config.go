@@ -76,6 +76,9 @@ type Config struct {
 	Queues int
 	// QueueLength is how many messages may wait in each; a request beyond it gets 503. Default 64.
 	QueueLength int
+	// ProofLength is how many requests may wait for the users' database, and as many for their refusal; one beyond it is dropped, and comes again.
+	// Default 4096.
+	ProofLength int
 	// DNSTimeout bounds the search for one host name. Default 2 s.
 	DNSTimeout time.Duration
 	// Tap sees every message in and out. Default nil.
@@ -106,7 +109,10 @@ func (c *Config) validate() error {
 	if c.QueueLength == 0 {
 		c.QueueLength = 64
 	}
-	if c.MediaTimeout < 0 || c.DNSTimeout < 0 || c.Queues < 0 || c.QueueLength < 0 {
+	if c.ProofLength == 0 {
+		c.ProofLength = 4096
+	}
+	if c.ProofLength < 0 || c.MediaTimeout < 0 || c.DNSTimeout < 0 || c.Queues < 0 || c.QueueLength < 0 {
 		return errors.New("a timeout or queue size is negative")
 	}
 	if c.Log == nil {

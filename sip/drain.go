@@ -6,7 +6,7 @@ func (p *Proxy) Drain() { p.draining.Store(true) }
 
 // open refuses what would start a dialog while the proxy drains or has too much to do.
 func (p *Proxy) open(c *pass) bool {
-	if c.waited {
+	if c.again {
 		return true
 	}
 	if p.sheds(c) {

@@ -34,7 +34,7 @@ func (p *Proxy) flooded(c *pass) bool {
 
 // scans tells if the sender introduces itself as a scanner. It gets no answer at all: an answer is what it looks for.
 func (p *Proxy) scans(c *pass) bool {
-	if c.inside || c.waited || len(c.policy.scanners) == 0 {
+	if c.inside || c.again || len(c.policy.scanners) == 0 {
 		return false
 	}
 	f := c.msg.First(message.UserAgent)
@@ -85,7 +85,7 @@ func (p *Proxy) sourceHash(a netip.Addr) uint64 {
 // may name a farm node too: after an INVITE a phone knows its peer by that Contact.
 func (p *Proxy) stays(c *pass) bool {
 	m := &c.msg
-	if c.inside || c.waited {
+	if c.inside || c.again {
 		return true
 	}
 	if m.Count(message.ReferTo) > 0 && !p.refersWithin(c) {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rtcedge/sip/auth"
 	"rtcedge/sip/dispatch"
 	"rtcedge/sip/message"
 	"rtcedge/sip/transport"
@@ -28,6 +29,8 @@ type Proxy struct {
 	out       sender
 	now       func() time.Time
 	queues    []*queue
+	proofs    chan *job // requests whose user must be asked for; nil where all users are known
+	late      chan *job // refused requests whose answer waits
 	names     names
 	spare     sync.Pool // of *pass with the shared counters, for the goroutines of connections
 
@@ -84,6 +87,9 @@ func newProxy(cfg Config, now func() time.Time) (*Proxy, error) {
 	p.names.init(cfg.DNSTimeout, now)
 	shared := p.newPass()
 	p.spare.New = func() any { return &pass{out: make([]byte, 0, maxOut), count: shared.count} }
+	if cfg.Auth != nil && cfg.Auth.Patience() > 0 {
+		p.proofs, p.late = make(chan *job, cfg.ProofLength), make(chan *job, cfg.ProofLength)
+	}
 	for range cfg.Queues {
 		p.queues = append(p.queues, newQueue(cfg.QueueLength))
 	}
@@ -125,6 +131,12 @@ func (p *Proxy) Run(ctx context.Context) error {
 	for _, q := range p.queues {
 		tasks.Go(func() { p.serveQueue(ctx, q) })
 	}
+	if p.proofs != nil {
+		for range askers {
+			tasks.Go(func() { p.serveProofs(ctx) })
+		}
+		tasks.Go(func() { p.serveLate(ctx) })
+	}
 	tasks.Go(func() { p.probe(ctx) })
 	err := p.transport.Run(ctx)
 	tasks.Wait()
@@ -153,10 +165,14 @@ type pass struct {
 	send     sender
 	now      time.Time
 	inside   bool
-	relay    bool            // goes to the edge node that has the connection
-	origin   netip.AddrPort  // the farm node that sent it: from, or what a relaying edge node says
-	node     *dispatch.Node  // the farm node that it came from, nil from outside
-	waited   bool            // runs in a queue: may wait for media and DNS
+	relay    bool           // goes to the edge node that has the connection
+	origin   netip.AddrPort // the farm node that sent it: from, or what a relaying edge node says
+	node     *dispatch.Node // the farm node that it came from, nil from outside
+	waited   bool           // runs in a queue: may wait for media and DNS
+	again    bool           // came here before: counted, tapped and held against its source
+	asked    bool           // its user was asked for
+	verdict  auth.Reason    // what was found of its password, if its answer waited
+	arrived  time.Time
 	ctx      context.Context // in a queue: ends the waiting
 	vouched  bool            // in a queue: the sender's address had proved itself before
 	large    bool            // leaves over TCP for its size only
@@ -231,7 +247,7 @@ func (p *Proxy) begin(c *pass, in *transport.Message) {
 	if c.load != nil {
 		p.observe(c, in)
 	}
-	c.waited, c.auth = false, 0
+	c.waited, c.again, c.asked, c.verdict, c.auth, c.arrived = false, false, false, auth.OK, 0, c.now
 	p.handle(c)
 }
 
@@ -253,7 +269,7 @@ func (p *Proxy) handle(c *pass) {
 		c.drop(DropFenced)
 		return
 	}
-	if !c.waited {
+	if !c.again {
 		if p.flooded(c) {
 			c.drop(DropRate)
 			return
@@ -272,7 +288,7 @@ func (p *Proxy) handle(c *pass) {
 		p.response(c, fault)
 		return
 	}
-	if !c.waited {
+	if !c.again {
 		c.count.requests[c.msg.Method()].Add(1)
 	}
 	p.request(c, fault)

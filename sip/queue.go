@@ -3,7 +3,9 @@ package sip
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
+	"rtcedge/sip/auth"
 	"rtcedge/sip/message"
 	"rtcedge/sip/transport"
 )
@@ -21,6 +23,11 @@ type job struct {
 	in     transport.Message
 	proven bool // what who found: it is not asked again, as a nonce count must not be seen twice
 	auth   int
+
+	// Of requests that wait for a proof, see proof.go.
+	value   []byte // of the field with the credentials
+	arrived time.Time
+	verdict auth.Reason
 }
 
 func newQueue(length int) *queue { return &queue{jobs: make(chan *job, length)} }
@@ -65,7 +72,7 @@ func (p *Proxy) work(ctx context.Context, c *pass, q *queue, j *job) {
 	c.ctx = ctx
 	c.in, c.raw, c.from = j.in, j.raw, j.in.From
 	c.send, c.now = p.out, p.now()
-	c.waited, c.auth, c.vouched = true, j.auth, j.proven
+	c.waited, c.again, c.auth, c.vouched = true, true, j.auth, j.proven
 	p.handle(c)
 }
 

@@ -36,12 +36,13 @@ const (
 	DropPSTN               // a call to the telephone network from an address that may not
 	DropOverload           // a new dialog while more comes in than can be served
 	DropFenced             // from a fenced farm node, or for it
+	DropAccounts           // the users' database gives no answer
 	NumDrops
 )
 
 var dropNames = [NumDrops]string{"none", "malformed", "not_ours", "no_next_via", "amplification", "too_large", "send", "queue_full", "no_node", "no_route",
 	"loop", "foreign_route", "unauthorised", "forbidden", "media", "unknown_domain", "no_dialog", "draining", "absorbed_ack",
-	"rate", "banned", "scanner", "pstn", "overload", "fenced"}
+	"rate", "banned", "scanner", "pstn", "overload", "fenced", "accounts"}
 
 // String returns the name for a metric's label.
 func (d Drop) String() string {

@@ -16,6 +16,7 @@ import (
 	"rtcedge/internal/obs"
 	"rtcedge/media/ng"
 	"rtcedge/sip"
+	"rtcedge/sip/accounts"
 	"rtcedge/sip/dispatch"
 	"rtcedge/sip/transport"
 )
@@ -34,6 +35,7 @@ type sipRole struct {
 	farms     []string
 	media     []string
 	auth      string
+	authSQL   string
 	secret    string
 }
 
@@ -96,7 +98,8 @@ func parseSIP(e *env) (*sipRole, error) {
 			_, err := parseMediaNodes([]string{t})
 			return err
 		})
-	s.String(&c.auth, "auth", "", "FILE", "accounts whose digest is checked here; none: the edge does not challenge")
+	s.String(&c.auth, "auth", "", "FILE|URL", "accounts whose digest is checked here, HA1 of a file, of http(s)://HOST/PATH?user=&realm= or of postgres://; none: the edge does not challenge")
+	s.String(&c.authSQL, "auth-sql", accounts.DefaultSQL, "SQL", "what PostgreSQL is asked; $1 is the user, $2 the realm; columns: HA1, and HA1 of SHA-256 if it is there")
 	s.String(&c.secret, "secret", "", "HEX|FILE", "32 bytes as 64 hex digits, or a file with them, the same on all edge nodes; none: a random one")
 	c.edgeKnobs.declare(s)
 	s.String(&c.node, "node", "", "udp:IP:PORT", "internal listener by which other edge nodes reach the connections held here; none: they cannot")
@@ -140,14 +143,14 @@ func (c *sipRole) run(e *env) error {
 		return err
 	}
 	if c.auth != "" {
-		users, err := loadAccounts(c.auth, c.realm, e)
+		users, err := edgeAccounts(c.auth, c.realm, c.authSQL, e)
 		if err != nil {
 			return usage(err)
 		}
 		if cfg.Auth, err = users.edgeAuth(secret); err != nil {
 			return usage(err)
 		}
-		parts = append(parts, users.parts...)
+		parts, sources = append(parts, users.parts...), append(sources, users.sources...)
 	}
 	tap, err := c.hepKnobs.open("sip", e)
 	if err != nil {

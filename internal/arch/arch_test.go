@@ -33,6 +33,7 @@ var allowed = map[string][]string{
 	"sip/message":   nil,
 	"sip/transport": nil,
 	"sip/auth":      nil,
+	"sip/accounts":  {"sip/auth"},
 	"sip/dispatch":  nil,
 	"sip/siptest":   {"media/sdp"},
 

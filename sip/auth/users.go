@@ -87,21 +87,28 @@ func parseUser(line string) (User, error) {
 		return u, nil
 	}
 	first, second, _ := strings.Cut(parts[2], ":")
-	for alg, hash := range map[Algorithm]string{MD5: first, SHA256: second} {
+	var err error
+	u.Credential, err = ParseHashes(first, second)
+	return u, err
+}
+
+// ParseHashes reads HA1 as hex digits, for MD5 and SHA-256; one of them may be empty. The error does not show what was given.
+func ParseHashes(md5, sha256 string) (c Credential, err error) {
+	for alg, hash := range [algorithms]string{MD5: md5, SHA256: sha256} {
 		if hash == "" {
 			continue
 		}
-		digits := u.Credential.ha1(alg)
+		digits := c.ha1(Algorithm(alg))
 		if _, err := hex.DecodeString(hash); err != nil || len(hash) != len(digits) {
-			return User{}, fmt.Errorf("the %s hash is not %d hex digits", alg, len(digits))
+			return Credential{}, fmt.Errorf("the %s hash is not %d hex digits", Algorithm(alg), len(digits))
 		}
 		copy(digits, strings.ToLower(hash))
-		u.Credential.has[alg] = true
+		c.has[alg] = true
 	}
-	if u.Credential.has == [algorithms]bool{} {
-		return User{}, errors.New("neither hash nor password")
+	if c.has == [algorithms]bool{} {
+		return c, errors.New("neither hash nor password")
 	}
-	return u, nil
+	return c, nil
 }
 
 // File is a Provider over a credentials file. It reads the file again when it changes.

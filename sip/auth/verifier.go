@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"errors"
@@ -31,8 +32,8 @@ func (a Algorithm) String() string {
 	return "unknown"
 }
 
-// A Provider knows the users. Lookup borrows user and realm; it runs on a packet worker and must not block. Two exist: Users
-// and File.
+// A Provider knows the users. Lookup borrows user and realm; it runs on a packet worker and must not block. Three exist: Users,
+// File, and Cache for databases elsewhere.
 type Provider interface {
 	Lookup(user, realm []byte) (Credential, bool)
 }
@@ -89,6 +90,7 @@ func (c *Config) validate() error {
 // A Verifier makes challenges and checks their answers. Its methods may be called from any goroutine.
 type Verifier struct {
 	cfg     Config
+	remote  *Cache     // the provider, if it has to ask elsewhere
 	dummy   Credential // stands in for an unknown user
 	seen    *replay
 	scratch sync.Pool // of *scratch
@@ -100,6 +102,7 @@ func New(cfg Config) (*Verifier, error) {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	v := &Verifier{cfg: cfg, seen: newReplay(cfg.ReplayEntries)}
+	v.remote, _ = cfg.Provider.(*Cache)
 	var password [16]byte
 	_, _ = rand.Read(password[:])
 	v.dummy = NewCredential("", "", string(password[:]))
@@ -154,6 +157,8 @@ type Request struct {
 	// Source is a keyed hash of the source's address without its port: the nonce must have been made for it by ChallengeTo.
 	// 0: the nonce may have been made for anybody.
 	Source uint64
+	// Asked says that Ask was called for this request: what is known now must do.
+	Asked bool
 }
 
 // Reason is the outcome of a check.
@@ -171,11 +176,13 @@ const (
 	Stale              // right, but the nonce is too old
 	Replayed           // right, but its nonce-count was used by another request
 	Moved              // the nonce was made for another source; the password was not looked at
+	Waiting            // the user is not known yet: Ask, where waiting is allowed, then Check again
+	Unavailable        // the users' database gives no answer
 	reasons
 )
 
 var reasonNames = [reasons]string{
-	"ok", "malformed", "unsupported", "other_realm", "forged", "refused", "uri_mismatch", "stale", "replayed", "moved",
+	"ok", "malformed", "unsupported", "other_realm", "forged", "refused", "uri_mismatch", "stale", "replayed", "moved", "waiting", "unavailable",
 }
 
 // String returns the name for a metric's label.
@@ -228,7 +235,11 @@ func (v *Verifier) Check(r Request, now time.Time) Result {
 		return res
 	}
 	res.Received = true
-	cred, known := v.cfg.Provider.Lookup(res.User, res.Realm)
+	cred, known, why := v.find(&r, &res)
+	if why != OK {
+		res.Reason = why
+		return res
+	}
 	if !known || !cred.Has(alg) {
 		cred, known = v.dummy, false
 	}
@@ -237,6 +248,9 @@ func (v *Verifier) Check(r Request, now time.Time) Result {
 	switch {
 	case !same || !known:
 		res.Reason = Refused
+		if v.remote != nil && v.remote.down() {
+			res.Reason = Unavailable // as with a user of whom nothing is remembered: who is, is nobody's business
+		}
 	case !sameURI(unquote(h.uri), r.URI):
 		res.Reason = URIMismatch
 	case now.Sub(issued) > v.cfg.NonceLife || issued.Sub(now) > clockSkew:
@@ -245,6 +259,40 @@ func (v *Verifier) Check(r Request, now time.Time) Result {
 		res.Reason = Replayed
 	}
 	return res
+}
+
+// find looks the user up, as far as that is possible at once.
+func (v *Verifier) find(r *Request, res *Result) (cred Credential, known bool, why Reason) {
+	if v.remote == nil {
+		cred, known = v.cfg.Provider.Lookup(res.User, res.Realm)
+		return cred, known, OK
+	}
+	a, fresh := v.remote.peek(res.User, res.Realm)
+	switch {
+	case !fresh && !r.Asked:
+		return cred, false, Waiting
+	case a.at.IsZero():
+		return cred, false, Unavailable
+	}
+	return a.cred, a.known, OK
+}
+
+// Ask finds out about the user of a request that is Waiting. It takes no longer than Patience; Check with Asked then knows what can be known.
+func (v *Verifier) Ask(ctx context.Context, r Request) {
+	var h header
+	if v.remote != nil && h.parse(r.Value) {
+		// An error stands in what Check says then.
+		_ = v.remote.Ask(ctx, string(unquote(h.user)), string(unquote(h.realm)))
+	}
+}
+
+// Patience is how long after its arrival a request is refused whose password is wrong, so that the time does not tell if the user exists or has been
+// looked up before. 0: at once, as all users are known here.
+func (v *Verifier) Patience() time.Duration {
+	if v.remote == nil {
+		return 0
+	}
+	return v.remote.cfg.Timeout
 }
 
 // fresh tells whether the nonce-count was not used by another request.
