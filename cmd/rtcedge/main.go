@@ -48,6 +48,7 @@ func commands() []command {
 		{"sip", "the stateless SIP edge proxy", runSIP},
 		{"media", "the media proxy, driven by rtpengine's NG protocol", runMedia},
 		{"farm", "the embedded farm: calls, conferences and registrations without Asterisk; farm list|drain|up|fence: the nodes of a running edge", runFarm},
+		{"asterisk-config", "write the configuration of an Asterisk as call, conference or registrar farm", runAsteriskConfig},
 		{"check", "check a configuration file and start nothing", runCheck},
 		{"status", "what a running process does, from its admin port", runStatus},
 		{"calls", "the calls of a running process, from its admin port", runCalls},
@@ -115,7 +116,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer, getenv func(
 func printCommands(out io.Writer) {
 	fmt.Fprint(out, "usage: rtcedge ROLE [flags]\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(out, "  %-8s %s\n", c.name, c.help)
+		fmt.Fprintf(out, "  %-15s %s\n", c.name, c.help)
 	}
 	fmt.Fprint(out, "\n`rtcedge ROLE --help` lists every knob with unit and default.\n")
 }

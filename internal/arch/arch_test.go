@@ -45,6 +45,8 @@ var allowed = map[string][]string{
 	"recovery":     {"recovery/*", "bridge", "media/sdp", "internal/store"},
 	"recovery/hep": nil,
 
+	"deploy/asterisk": {"transcode/g711"},
+
 	"internal/arch":   nil,
 	"internal/config": nil,
 	"internal/obs":    nil,

@@ -33,6 +33,14 @@ func NewCredential(user, realm, password string) Credential {
 // Has tells whether the credential can check an algorithm.
 func (c *Credential) Has(a Algorithm) bool { return a < algorithms && c.has[a] }
 
+// HA1 is the hash of an algorithm in hex; false: the credential has none.
+func (c *Credential) HA1(a Algorithm) (string, bool) {
+	if !c.Has(a) {
+		return "", false
+	}
+	return string(c.ha1(a)), true
+}
+
 func (c *Credential) ha1(a Algorithm) []byte {
 	if a == SHA256 {
 		return c.sha256[:]

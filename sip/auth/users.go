@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -42,6 +43,18 @@ func (u *Users) Lookup(user, realm []byte) (Credential, bool) {
 
 // Len is the number of users.
 func (u *Users) Len() int { return len(u.byName) }
+
+// Realm lists the users of a realm by name, for those who hand them on to another registrar.
+func (u *Users) Realm(realm string) []User {
+	var list []User
+	for key, c := range u.byName {
+		if user, r, _ := strings.Cut(key, "\x00"); r == realm {
+			list = append(list, User{Name: user, Realm: realm, Credential: c})
+		}
+	}
+	slices.SortFunc(list, func(a, b User) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
 
 // ParseUsers reads the lines of a credentials file:
 //
