@@ -2,7 +2,15 @@
 // them. What it does looks to sip and media like an ordinary re-INVITE.
 //
 //  1. sentinel.go looks at each node several times a second (probe.go); detect.go decides, purely, when it is dead.
-//  2. crash.go writes the crash by compare-and-set: of several controllers one recovers.
+//  2. crash.go writes the crash by compare-and-set: of several controllers one recovers. The edges fence the dead node.
+//  3. lookup.go reads the calls that had answered legs there.
+//  4. A History rebuilds their dialogs from what was captured.
+//  5. Media joins the two of a call directly, and gives others comfort noise, until their farm sides speak again.
+//  6. channel.go chooses a healthy node by rendezvous hashing and says what it is asked for: a channel with PJSIP_RECOVERY_* variables, whose INVITE
+//     goes out inside the old dialog.
+//  7. recover.go waits until the bridge role has the channel in its place (it writes that into the call's record), tries again where that can help,
+//     and gives the leg up where it cannot.
+//  8. report.go keeps every step with its time.
 //
 // RFC 3261 (section 11: OPTIONS; section 12: dialogs).
 package recovery

@@ -1,0 +1,124 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"strings"
+
+	"rtcedge/bridge"
+)
+
+// History tells what was captured of dialogs.
+type History interface {
+	// Dialogs rebuilds the dialogs that the farm node with the SIP address sip (udp:IP:PORT) had. There is one answer per Call-ID.
+	Dialogs(ctx context.Context, sip string, callIDs []string) map[string]Rebuilt
+	// Final is the status of the final response to the farm's INVITE of a CSeq, if it was captured.
+	Final(ctx context.Context, callID string, cseq uint32) (status int, ok bool)
+}
+
+// Rebuilt is a dialog as another node can go on with it.
+type Rebuilt struct {
+	RequestURI string            // the far end's Contact
+	RemoteTag  string            // the far end's tag, by which media knows its party
+	CSeq       uint32            // of the INVITE to send
+	Variables  map[string]string // PJSIP_RECOVERY_*
+	Err        error             // why it cannot be rebuilt
+}
+
+// Farm is how recovery speaks to the nodes.
+type Farm interface {
+	// Healthy are the nodes of a role that take calls now.
+	Healthy(role string) []bridge.NodeID
+	// Originate lets a node send the INVITE; the channel rings when it returns, at best.
+	Originate(ctx context.Context, node bridge.NodeID, c Channel) error
+	// Exists tells whether the node still has the channel.
+	Exists(ctx context.Context, node bridge.NodeID, channel string) (bool, error)
+	// Hangup ends a channel. The patched node says BYE in the old dialog.
+	Hangup(ctx context.Context, node bridge.NodeID, channel string) error
+}
+
+// Channel is what a node is asked to place.
+type Channel struct {
+	ID        string
+	Endpoint  string
+	AppArgs   string
+	Variables map[string]string
+}
+
+// Media bridges the gap for the ears; nil: nobody does.
+type Media interface {
+	// Join lets the public sides of two calls hear each other until their farm sides speak again.
+	Join(ctx context.Context, callID, tag, otherCallID, otherTag string) error
+	// Comfort fills the silence of a call's public side while its farm side says nothing.
+	Comfort(ctx context.Context, callID, tag string, on bool) error
+}
+
+// Edge keeps a dead node's messages out; there may be several.
+type Edge interface {
+	Fence(ctx context.Context, sip string) error
+	Unfence(ctx context.Context, sip string) error
+}
+
+// channelFor makes what the node is asked for: the contract with the bridge role is the id's rN and the arguments.
+func channelFor(call *bridge.Call, leg *bridge.Leg, r Rebuilt, generation int) Channel {
+	id := leg.ID
+	if i := strings.LastIndexByte(id, 'r'); i > 0 {
+		if _, err := strconv.Atoi(id[i+1:]); err == nil {
+			id = id[:i]
+		}
+	}
+	return Channel{
+		ID:       id + "r" + strconv.Itoa(generation),
+		Endpoint: "PJSIP/edge/" + r.RequestURI,
+		AppArgs:  "resume," + call.ID + "," + leg.ID, Variables: r.Variables,
+	}
+}
+
+// roleOf is the farm that a call lives on.
+func roleOf(c *bridge.Call) string {
+	if c.Conference != "" {
+		return bridge.RoleConference
+	}
+	return bridge.RoleCall
+}
+
+// choose picks the node by rendezvous hashing, so that all legs of a call and all participants of a conference meet, while the calls of a dead
+// node spread evenly. Nodes in avoid have failed for this call already; they are taken when no other is left.
+func choose(c *bridge.Call, healthy, avoid []bridge.NodeID) (bridge.NodeID, bool) {
+	key := c.ID
+	if c.Conference != "" {
+		key = c.Conference
+	}
+	best := func(nodes []bridge.NodeID) (node bridge.NodeID, ok bool) {
+		var most uint64
+		for _, n := range nodes {
+			h := fnv.New64a()
+			h.Write([]byte(key))
+			h.Write([]byte{0})
+			h.Write([]byte(n))
+			// FNV's last bytes hardly reach the high bits: one round of mixing (the finaliser of MurmurHash3).
+			v := h.Sum64()
+			v ^= v >> 33
+			v *= 0xff51afd7ed558ccd
+			v ^= v >> 33
+			if !ok || v > most {
+				most, node, ok = v, n, true
+			}
+		}
+		return node, ok
+	}
+	left := slices.DeleteFunc(slices.Clone(healthy), func(n bridge.NodeID) bool { return slices.Contains(avoid, n) })
+	if n, ok := best(left); ok {
+		return n, true
+	}
+	return best(healthy)
+}
+
+// Outcomes of a recovery INVITE.
+var (
+	errPending = errors.New("the far end has an INVITE of its own pending (491)")
+	errGone    = errors.New("the far end does not know the dialog any more")
+)

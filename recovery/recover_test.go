@@ -1,0 +1,466 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rtcedge/bridge"
+	"rtcedge/internal/store"
+)
+
+// world is what a recoverer acts on: a real store, and farm nodes whose phones answer as the script of a Call-ID says. It does with a
+// StasisStart what the bridge role does: it moves the leg in the record.
+type world struct {
+	t     *testing.T
+	calls *store.Bucket
+	store *store.Store
+
+	mu      sync.Mutex
+	healthy map[bridge.NodeID]bool
+	script  map[string][]int // by Call-ID: the phone's answers, one per INVITE; then 200. 0: never
+	cseq    map[string]uint32
+	final   map[string]int // by Call-ID and CSeq
+	invites map[string][]string
+	fenced  []string
+	joined  []string
+	hungUp  []string
+	lost    map[string]error // dialogs that cannot be rebuilt
+	onAsk   func(node bridge.NodeID)
+	channel map[string]bridge.NodeID
+}
+
+func newWorld(t *testing.T, nodes ...bridge.NodeID) *world {
+	t.Helper()
+	w := &world{t: t, healthy: map[bridge.NodeID]bool{}, script: map[string][]int{}, cseq: map[string]uint32{}, final: map[string]int{},
+		invites: map[string][]string{}, lost: map[string]error{}, channel: map[string]bridge.NodeID{}}
+	for _, n := range nodes {
+		w.healthy[n] = true
+	}
+	var err error
+	if w.store, err = store.New(store.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.store.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	if w.calls, err = w.store.Bucket(t.Context(), bridge.BucketCalls); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// put writes a call of legs that live on a node; a leg's Call-ID is its own id.
+func (w *world) put(call string, node bridge.NodeID, conference string, legs ...string) {
+	w.t.Helper()
+	c := bridge.Call{ID: call, Node: node, Conference: conference, Created: time.Now()}
+	for _, id := range legs {
+		c.Legs = append(c.Legs, bridge.Leg{ID: id, Node: node, SIPCallID: "sip-" + id, State: bridge.LegUp, Role: bridge.LegIn, Answered: time.Now()})
+	}
+	value, err := json.Marshal(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.calls.Put(w.t.Context(), call, value); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) read(call string) bridge.Call {
+	w.t.Helper()
+	var c bridge.Call
+	e, err := w.calls.Get(w.t.Context(), call)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := json.Unmarshal(e.Value, &c); err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+func (w *world) Dialogs(_ context.Context, sip string, ids []string) map[string]Rebuilt {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]Rebuilt{}
+	for _, id := range ids {
+		n := w.cseq[id] + 1
+		out[id] = Rebuilt{RequestURI: "sip:phone@192.0.2.1", RemoteTag: "far", CSeq: n, Err: w.lost[id],
+			Variables: map[string]string{"PJSIP_RECOVERY_CALL-ID": id, "PJSIP_RECOVERY_CSEQ": fmt.Sprint(n)}}
+	}
+	return out
+}
+
+func (w *world) Final(_ context.Context, id string, cseq uint32) (int, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	status, ok := w.final[fmt.Sprint(id, " ", cseq)]
+	return status, ok
+}
+
+func (w *world) Healthy(string) []bridge.NodeID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []bridge.NodeID
+	for n, ok := range w.healthy {
+		if ok {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (w *world) Originate(ctx context.Context, node bridge.NodeID, c Channel) error {
+	w.mu.Lock()
+	if !w.healthy[node] {
+		w.mu.Unlock()
+		return errors.New("connection refused")
+	}
+	id := c.Variables["PJSIP_RECOVERY_CALL-ID"]
+	n, _ := strconv.Atoi(c.Variables["PJSIP_RECOVERY_CSEQ"])
+	w.cseq[id] = uint32(n)
+	w.invites[id] = append(w.invites[id], fmt.Sprintf("%d %s %s", n, c.ID, node))
+	status := 200
+	if s := w.script[id]; len(s) > 0 {
+		status, w.script[id] = s[0], s[1:]
+	}
+	w.final[fmt.Sprint(id, " ", n)] = status
+	if status == 0 {
+		delete(w.final, fmt.Sprint(id, " ", n))
+	}
+	hook := w.onAsk
+	if status < 300 {
+		w.channel[c.ID] = node
+	}
+	w.mu.Unlock()
+	if hook != nil {
+		hook(node)
+	}
+	if status != 200 {
+		return nil
+	}
+	if !slices.Contains(w.Healthy(""), node) {
+		return nil // it died with the INVITE on its way
+	}
+	args := strings.Split(c.AppArgs, ",")
+	return w.calls.Modify(ctx, args[1], func(old []byte) ([]byte, error) {
+		var call bridge.Call
+		if err := json.Unmarshal(old, &call); err != nil {
+			return nil, err
+		}
+		call.Node = node
+		for i := range call.Legs {
+			if l := &call.Legs[i]; l.ID == args[2] {
+				l.ID, l.Node, l.State = c.ID, node, bridge.LegUp
+				l.Generation++
+			}
+		}
+		return json.Marshal(call)
+	})
+}
+
+func (w *world) Exists(_ context.Context, node bridge.NodeID, channel string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.healthy[node] {
+		return false, errors.New("connection refused")
+	}
+	return w.channel[channel] == node, nil
+}
+
+func (w *world) Hangup(_ context.Context, _ bridge.NodeID, channel string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hungUp = append(w.hungUp, channel)
+	return nil
+}
+
+func (w *world) Fence(_ context.Context, sip string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fenced = append(w.fenced, sip)
+	return nil
+}
+
+func (w *world) Unfence(_ context.Context, sip string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fenced = slices.DeleteFunc(w.fenced, func(s string) bool { return s == sip })
+	return nil
+}
+
+func (w *world) Join(_ context.Context, a, _, b, _ string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.joined = append(w.joined, a+" "+b)
+	return nil
+}
+
+func (w *world) Comfort(context.Context, string, string, bool) error { return nil }
+
+// recoverer runs one over the world.
+func (w *world) recoverer(cfg Config) *Recoverer {
+	w.t.Helper()
+	cfg.Store, cfg.History, cfg.Farm, cfg.Media, cfg.Edges = w.store, w, w, w, []Edge{w}
+	r, err := New(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	w.t.Cleanup(func() { cancel(); <-done })
+	return r
+}
+
+// crash waits until the crash of a node is done, and returns the result of each leg's Call-ID.
+func (w *world) crash(r *Recoverer, node bridge.NodeID, epoch string) map[string]LegReport {
+	w.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		all, err := r.Crashes(w.t.Context())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, c := range all {
+			if c.Node == node && c.Epoch == epoch && !c.Done.IsZero() {
+				out := map[string]LegReport{}
+				for _, l := range c.Legs {
+					out[l.SIPCallID] = l
+				}
+				return out
+			}
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("crash of %s is not done: %+v", node, all)
+		}
+	}
+}
+
+func death(node bridge.NodeID, epoch string) Death {
+	return Death{Node: node, Epoch: epoch, SIP: "udp:192.0.2.9:5080", Since: time.Now(), At: time.Now(), Reason: "killed"}
+}
+
+// TestB51BothLegsMeet: all legs of a dead node come back, those of one call and of one conference on one node; the calls spread; nobody else's
+// is touched; the dead node is fenced before anybody speaks for it.
+func TestB51BothLegsMeet(t *testing.T) {
+	w := newWorld(t, "call2", "call3")
+	for i := range 40 {
+		w.put(fmt.Sprintf("c%d", i), "call1", "", fmt.Sprintf("c%d.1", i), fmt.Sprintf("c%d.2", i))
+	}
+	w.put("room", "call1", "7000", "room.1", "room.2", "room.3", "room.4", "room.5")
+	w.put("other", "call2", "", "other.1", "other.2")
+	w.onAsk = func(bridge.NodeID) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.fenced) == 0 {
+			t.Error("an INVITE left before the dead node was fenced")
+		}
+	}
+	r := w.recoverer(Config{})
+	r.Dead(t.Context(), death("call1", "e1"))
+	legs := w.crash(r, "call1", "e1")
+	if len(legs) != 85 {
+		t.Errorf("%d legs, want 85", len(legs))
+	}
+	for id, l := range legs {
+		if l.Result != ResultRecovered || len(w.invites[id]) != 1 {
+			t.Errorf("%s: %+v after %v", id, l, w.invites[id])
+		}
+		var names []string
+		for _, s := range l.Steps {
+			names = append(names, s.Name)
+		}
+		if want := []string{"found", "dialog", "invite", "answered", "recovered"}; !slices.Equal(names, want) {
+			t.Errorf("%s: timeline %v, want %v", id, names, want)
+		}
+	}
+	load := map[bridge.NodeID]int{}
+	for i := range 40 {
+		c := w.read(fmt.Sprintf("c%d", i))
+		if c.Legs[0].Node != c.Legs[1].Node {
+			t.Errorf("%s is torn: %+v", c.ID, c.Legs)
+		}
+		load[c.Node]++
+	}
+	if load["call2"] < 8 || load["call3"] < 8 {
+		t.Errorf("the calls did not spread: %v", load)
+	}
+	room := map[bridge.NodeID]bool{}
+	for _, l := range w.read("room").Legs {
+		room[l.Node] = true
+	}
+	if len(room) != 1 {
+		t.Errorf("the conference is torn over %v", slices.Collect(maps.Keys(room)))
+	}
+	if len(w.invites["sip-other.1"]) != 0 {
+		t.Error("a call of a healthy node was touched")
+	}
+	if len(w.joined) != 40 {
+		t.Errorf("%d pairs heard each other meanwhile, want 40", len(w.joined))
+	}
+}
+
+// TestB49OnceForTwoControllers: two controllers that both see the crash, twice each, send one INVITE per dialog.
+func TestB49OnceForTwoControllers(t *testing.T) {
+	w := newWorld(t, "call2")
+	for i := range 20 {
+		w.put(fmt.Sprintf("c%d", i), "call1", "", fmt.Sprintf("c%d.1", i))
+	}
+	a, b := w.recoverer(Config{Controller: "a"}), w.recoverer(Config{Controller: "b"})
+	for range 2 {
+		a.Dead(t.Context(), death("call1", "e1"))
+		b.Dead(t.Context(), death("call1", "e1"))
+	}
+	w.crash(a, "call1", "e1")
+	for id, sent := range w.invites {
+		if len(sent) != 1 {
+			t.Errorf("%s: %v", id, sent)
+		}
+	}
+	if n := a.Stats().Crashes + b.Stats().Crashes; n != 1 || len(w.invites) != 20 {
+		t.Errorf("%d controllers recovered %d dialogs", n, len(w.invites))
+	}
+}
+
+// TestB50Answers: what follows from each answer of the far end.
+func TestB50Answers(t *testing.T) {
+	w := newWorld(t, "call2", "call3")
+	w.put("pending", "call1", "", "pending.1")
+	w.put("unknown", "call1", "", "unknown.1")
+	w.put("ended", "call1", "", "ended.1")
+	w.put("broken", "call1", "", "broken.1")
+	w.put("once", "call1", "", "once.1")
+	w.script["sip-pending.1"] = []int{491, 491}
+	w.script["sip-unknown.1"] = []int{481}
+	w.script["sip-broken.1"] = []int{500, 500, 500, 500, 500, 500, 500}
+	w.script["sip-once.1"] = []int{503}
+	w.lost["sip-ended.1"] = errors.New("a BYE was seen")
+	r := w.recoverer(Config{})
+	r.Dead(t.Context(), death("call1", "e1"))
+	legs := w.crash(r, "call1", "e1")
+	for id, want := range map[string]struct {
+		result  string
+		invites int
+	}{
+		"sip-pending.1": {ResultRecovered, 3}, "sip-unknown.1": {ResultClosed, 1}, "sip-ended.1": {ResultRefused, 0},
+		"sip-broken.1": {ResultFailed, maxTries}, "sip-once.1": {ResultRecovered, 2},
+	} {
+		sent := w.invites[id]
+		if legs[id].Result != want.result || len(sent) != want.invites {
+			t.Errorf("%s: %+v after %v", id, legs[id], sent)
+		}
+		seen := map[string]bool{}
+		for i, s := range sent {
+			cseq, channel, _ := strings.Cut(s, " ")
+			if cseq != fmt.Sprint(i+1) || seen[channel] {
+				t.Errorf("%s: CSeq and channel of each try are new: %v", id, sent)
+			}
+			seen[channel] = true
+		}
+		call := strings.TrimSuffix(strings.TrimPrefix(id, "sip-"), ".1")
+		if state := w.read(call).Legs[0].State; (state == bridge.LegGone) != (want.result != ResultRecovered) {
+			t.Errorf("%s: result %s leaves the record at %s", id, want.result, state)
+		}
+	}
+}
+
+// TestF3TargetDies: the node that takes the calls dies 300 ms into it; all are on a third in the end, each with a CSeq of its own.
+func TestF3TargetDies(t *testing.T) {
+	w := newWorld(t, "call2", "call3")
+	for i := range 30 {
+		w.put(fmt.Sprintf("c%d", i), "call1", "", fmt.Sprintf("c%d.1", i), fmt.Sprintf("c%d.2", i))
+	}
+	r := w.recoverer(Config{Parallel: 4})
+	var once sync.Once
+	asked := 0
+	w.onAsk = func(node bridge.NodeID) {
+		w.mu.Lock()
+		asked++
+		now := asked >= 10 && node == "call2"
+		if now {
+			w.healthy["call2"] = false
+		}
+		w.mu.Unlock()
+		if now {
+			once.Do(func() { r.Dead(context.Background(), death("call2", "e2")) })
+		}
+	}
+	r.Dead(t.Context(), death("call1", "e1"))
+	w.crash(r, "call1", "e1")
+	w.crash(r, "call2", "e2")
+	for i := range 30 {
+		c := w.read(fmt.Sprintf("c%d", i))
+		for _, l := range c.Legs {
+			if l.Node != "call3" || l.State != bridge.LegUp {
+				t.Errorf("leg %s: %s on %s after %v", l.ID, l.State, l.Node, w.invites[l.SIPCallID])
+			}
+			last := 0
+			for _, s := range w.invites[l.SIPCallID] {
+				cseq, _, _ := strings.Cut(s, " ")
+				n, _ := strconv.Atoi(cseq)
+				if n <= last {
+					t.Errorf("a CSeq was used twice: %v", w.invites[l.SIPCallID])
+				}
+				last = n
+			}
+		}
+	}
+}
+
+// TestF4WholeFarm: with no node left the calls are held and come back with the first one; there is a limit, and it is said.
+func TestF4WholeFarm(t *testing.T) {
+	w := newWorld(t)
+	w.put("c", "call1", "", "c.1")
+	r := w.recoverer(Config{GiveUp: time.Minute})
+	r.Dead(t.Context(), death("call1", "e1"))
+	time.AfterFunc(500*time.Millisecond, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.healthy["call2"] = true
+	})
+	if l := w.crash(r, "call1", "e1")["sip-c.1"]; l.Result != ResultRecovered {
+		t.Errorf("%+v", l)
+	}
+
+	none := newWorld(t)
+	none.put("c", "call1", "", "c.1")
+	short := none.recoverer(Config{GiveUp: 300 * time.Millisecond})
+	short.Dead(t.Context(), death("call1", "e1"))
+	if l := none.crash(short, "call1", "e1")["sip-c.1"]; l.Result != ResultFailed || !strings.Contains(l.Reason, "no healthy node") {
+		t.Errorf("%+v", l)
+	}
+}
+
+// TestB54Back: an old process that goes on is rid of its channels before the fence falls; if that fails the fence stays. A new one has none.
+func TestB54Back(t *testing.T) {
+	w := newWorld(t, "call2")
+	w.put("c", "call1", "", "c.1")
+	r := w.recoverer(Config{})
+	r.Dead(t.Context(), death("call1", "e1"))
+	w.crash(r, "call1", "e1")
+	const sip = "udp:192.0.2.9:5080"
+	cleared := 0
+	old := Return{Node: "call1", Epoch: "e1"}
+	r.Back(t.Context(), old, sip, func(context.Context) error { cleared++; return errors.New("no") })
+	if !slices.Contains(w.fenced, sip) {
+		t.Fatal("the fence fell although the old channels are there")
+	}
+	r.Back(t.Context(), old, sip, func(context.Context) error { cleared++; return nil })
+	if slices.Contains(w.fenced, sip) || cleared != 2 {
+		t.Errorf("fenced %v after %d clearings", w.fenced, cleared)
+	}
+	w.fenced = []string{sip}
+	r.Back(t.Context(), Return{Node: "call1", Epoch: "e2"}, sip, func(context.Context) error { t.Error("a new process was cleared"); return nil })
+	if slices.Contains(w.fenced, sip) {
+		t.Error("a new process stays fenced")
+	}
+}
