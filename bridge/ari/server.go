@@ -4,15 +4,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
-	"strconv"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -20,25 +19,23 @@ import (
 const (
 	headerTimeout   = 5 * time.Second
 	shutdownTimeout = time.Second
+	maxBody         = 64 << 10 // of a request and of a WebSocket message
+	defaultClients  = 64
+	defaultQueue    = 4096
 )
 
-// Farm is what the server asks. Its methods are called from many goroutines; what they return belongs to the caller.
-type Farm interface {
-	Info() AsteriskInfo
-	Channels() []Channel
-	Bridges() []Bridge
-	Endpoints() []Endpoint
-	// Hangup ends a channel with a Q.850 cause and tells if there was one of that name.
-	Hangup(id string, cause int) bool
-}
-
-// Config is what a server needs. All but Logger must be given.
+// Config is what a server needs. Listen, User, Password and Routes must be given.
 type Config struct {
 	Listen   netip.AddrPort // address of the HTTP listener; port 0 takes a free one
 	User     string         // of the Basic authentication
 	Password string         // of the Basic authentication; must not be empty
-	Farm     Farm           // what is asked
-	Logger   *slog.Logger   // default: none
+	NodeID   string         // asterisk_id of every event
+	Routes   []Route        // what is answered under /ari, besides events and applications, which are the server's own
+
+	Clients int // event sockets at a time; more are refused with 503; default 64
+	Queue   int // events that wait for one client; one that is slower is cut; default 4096
+
+	Logger *slog.Logger // default: none
 }
 
 func (c *Config) validate() error {
@@ -47,8 +44,16 @@ func (c *Config) validate() error {
 		return errors.New("ari: listen: an address IP:PORT is needed")
 	case c.User == "" || c.Password == "":
 		return errors.New("ari: a user and a password are needed")
-	case c.Farm == nil:
-		return errors.New("ari: a farm is needed")
+	case len(c.Routes) == 0:
+		return errors.New("ari: routes are needed")
+	case c.Clients < 0 || c.Queue < 0:
+		return fmt.Errorf("ari: %d clients with a queue of %d: neither may be negative", c.Clients, c.Queue)
+	}
+	if c.Clients == 0 {
+		c.Clients = defaultClients
+	}
+	if c.Queue == 0 {
+		c.Queue = defaultQueue
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -56,11 +61,18 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// Server answers ARI requests for a farm.
+// Server answers ARI requests for a farm and tells its clients what happens there.
 type Server struct {
-	cfg  Config
-	ln   net.Listener
-	http *http.Server
+	// Constant after New.
+	cfg    Config
+	ln     net.Listener
+	http   *http.Server
+	routes []compiled
+	life   context.Context // of the event sockets
+	kill   context.CancelFunc
+
+	sockets sync.WaitGroup
+	hub     hub
 }
 
 // New binds the listener. Nothing is answered before Run.
@@ -73,8 +85,11 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("ari: listen on %s: %w", cfg.Listen, err)
 	}
 	s := &Server{cfg: cfg, ln: ln}
+	s.hub.apps = make(map[string]*application)
+	s.life, s.kill = context.WithCancel(context.Background())
+	s.routes = compile(append(s.ownRoutes(), cfg.Routes...))
 	s.http = &http.Server{
-		Handler:           s.handler(),
+		Handler:           s.authenticated(http.HandlerFunc(s.serve)),
 		ReadHeaderTimeout: headerTimeout,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
@@ -85,10 +100,15 @@ func New(cfg Config) (*Server, error) {
 func (s *Server) Addr() netip.AddrPort { return s.ln.Addr().(*net.TCPAddr).AddrPort() }
 
 // Close releases the listener of a server that was never run.
-func (s *Server) Close() error { return s.ln.Close() }
+func (s *Server) Close() error {
+	s.kill()
+	return s.ln.Close()
+}
 
 // Run answers until ctx ends and has closed the listener and all connections when it returns.
 func (s *Server) Run(ctx context.Context) error {
+	defer s.sockets.Wait()
+	defer s.kill()
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.ln) }()
 	select {
@@ -96,6 +116,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("ari: serve: %w", err)
 	case <-ctx.Done():
 	}
+	s.kill()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(grace); err != nil {
@@ -105,60 +126,24 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-func (s *Server) handler() http.Handler {
-	farm := s.cfg.Farm
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ari/asterisk/info", func(w http.ResponseWriter, _ *http.Request) { reply(w, farm.Info()) })
-	mux.HandleFunc("GET /ari/channels", func(w http.ResponseWriter, _ *http.Request) { reply(w, farm.Channels()) })
-	mux.HandleFunc("GET /ari/channels/{id}", func(w http.ResponseWriter, r *http.Request) {
-		all := farm.Channels()
-		i := slices.IndexFunc(all, func(c Channel) bool { return c.ID == r.PathValue("id") })
-		if i < 0 {
-			refuse(w, http.StatusNotFound, "Channel not found")
-			return
-		}
-		reply(w, all[i])
-	})
-	mux.HandleFunc("DELETE /ari/channels/{id}", func(w http.ResponseWriter, r *http.Request) {
-		cause, ok := hangupCause(r)
-		switch {
-		case !ok:
-			refuse(w, http.StatusBadRequest, "Invalid Hangup Reason")
-		case !farm.Hangup(r.PathValue("id"), cause):
-			refuse(w, http.StatusNotFound, "Channel not found")
-		default:
-			w.WriteHeader(http.StatusNoContent)
-		}
-	})
-	mux.HandleFunc("GET /ari/bridges", func(w http.ResponseWriter, _ *http.Request) { reply(w, farm.Bridges()) })
-	mux.HandleFunc("GET /ari/bridges/{id}", func(w http.ResponseWriter, r *http.Request) {
-		all := farm.Bridges()
-		i := slices.IndexFunc(all, func(b Bridge) bool { return b.ID == r.PathValue("id") })
-		if i < 0 {
-			refuse(w, http.StatusNotFound, "Bridge not found")
-			return
-		}
-		reply(w, all[i])
-	})
-	mux.HandleFunc("GET /ari/endpoints", func(w http.ResponseWriter, _ *http.Request) { reply(w, farm.Endpoints()) })
-
-	// The mux alone answers 404 and 405 in plain text; these patterns are wider than all above, so they only see the rest.
-	for _, known := range []string{"asterisk/info", "channels", "channels/{id}", "bridges", "bridges/{id}", "endpoints"} {
-		mux.HandleFunc("/ari/"+known, func(w http.ResponseWriter, _ *http.Request) {
-			refuse(w, http.StatusMethodNotAllowed, "Invalid method")
-		})
+// serve finds what a request is for. The event socket is the one resource that is no plain answer.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/ari/events" && r.Method == http.MethodGet {
+		s.events(w, r)
+		return
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, http.StatusNotFound, "Resource not found")
-	})
-	return s.authenticated(mux)
+	s.answer(w, r)
 }
 
-// authenticated lets requests with the right name and password through.
+// authenticated lets requests with the right name and password through: Basic, or api_key=USER:PASSWORD in the query, which
+// is how a browser's WebSocket says it.
 func (s *Server) authenticated(next http.Handler) http.Handler {
 	want := sha256.Sum256([]byte(s.cfg.User + ":" + s.cfg.Password))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, ok := r.BasicAuth()
+		if !ok {
+			user, password, ok = strings.Cut(r.URL.Query().Get("api_key"), ":")
+		}
 		got := sha256.Sum256([]byte(user + ":" + password)) // digests have one length: the comparison tells nothing
 		if !ok || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", `Basic realm="Asterisk REST Interface"`)
@@ -167,63 +152,4 @@ func (s *Server) authenticated(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// hangupReason knows the words that ARI takes in place of a Q.850 cause (ast_ari_channels_hangup in resource_channels.c).
-func hangupReason(word string) (int, bool) {
-	switch word {
-	case "", "normal":
-		return 16, true
-	case "busy":
-		return 17, true
-	case "congestion", "congested":
-		return 34, true
-	case "no_answer":
-		return 19, true
-	case "timeout":
-		return 18, true
-	case "rejected":
-		return 21, true
-	case "unallocated":
-		return 1, true
-	case "normal_unspecified":
-		return 31, true
-	case "number_incomplete":
-		return 28, true
-	case "codec_mismatch":
-		return 58, true
-	case "interworking":
-		return 127, true
-	case "failure":
-		return 38, true
-	case "answered_elsewhere":
-		return 26, true
-	}
-	return 0, false
-}
-
-func hangupCause(r *http.Request) (int, bool) {
-	query := r.URL.Query()
-	if code := query.Get("reason_code"); code != "" {
-		n, err := strconv.Atoi(code)
-		return n, err == nil && n >= 1 && n <= 127
-	}
-	return hangupReason(query.Get("reason"))
-}
-
-func reply(w http.ResponseWriter, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, "Internal Server Error")
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(body) // a client that went away needs no answer
-}
-
-func refuse(w http.ResponseWriter, status int, message string) {
-	body, _ := json.Marshal(errorBody{Message: message}) // a string always marshals
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(body)
 }

@@ -40,6 +40,7 @@ type stream struct {
 	source  sourceID  // whose sequence and time the offsets translate
 	seqOff  uint16
 	tsOff   uint32
+	keyTS   uint32 // of the key that is being sent
 	started bool
 	learnt  netip.AddrPort // where packets come from and go to; invalid until the first one
 	left    netip.AddrPort // what was learnt before the SDP named another address
