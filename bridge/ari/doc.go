@@ -5,10 +5,12 @@
 //
 //  1. Basic authentication (RFC 7617), compared in constant time; 401 with {"message": ...} as res_ari.c answers.
 //  2. The resource is found by method and path under /ari; an unknown one is 404, a known one with another method 405.
-//  3. The Farm is asked, the answer is printed as JSON, 204 where Asterisk has nothing to say.
+//  3. Query and JSON body are read as one set of parameters (server_route.go), the route does its work, and the answer is
+//     printed as JSON; 204 where Asterisk has nothing to say. REST over the event socket takes the same way.
 //
-// What it answers today: asterisk/info, channels (list, one, hang up), bridges (list, one), endpoints (list). The events and
-// the other commands are not part of it yet, and are answered with 404.
+// An event runs in these steps: the farm publishes it with the names of what it concerns, the hub (server_events.go) finds the
+// applications that are subscribed and do not filter it out, and queues it for their sockets (server_socket.go). A client
+// that does not read is cut; it reads everything again when it is back.
 //
 // Shapes follow ARI 10.0.0 (Asterisk 22): rest-api/api-docs/{asterisk,channels,bridges,endpoints}.json.
 package ari

@@ -220,21 +220,6 @@ func types(r *Request, field string) (map[string]struct{}, error) {
 	return out, nil
 }
 
-// Application is what an application is subscribed to: GET /applications.
-type Application struct {
-	Name             string       `json:"name"`
-	ChannelIDs       []string     `json:"channel_ids"`
-	BridgeIDs        []string     `json:"bridge_ids"`
-	EndpointIDs      []string     `json:"endpoint_ids"`
-	DeviceNames      []string     `json:"device_names"`
-	EventsAllowed    []eventNamed `json:"events_allowed"`
-	EventsDisallowed []eventNamed `json:"events_disallowed"`
-}
-
-type eventNamed struct {
-	Type string `json:"type"`
-}
-
 func (a *application) shown(name string) Application {
 	out := Application{Name: name, ChannelIDs: []string{}, BridgeIDs: []string{}, EndpointIDs: []string{}, DeviceNames: []string{},
 		EventsAllowed: named(a.filter.allowed), EventsDisallowed: named(a.filter.disallowed)}
@@ -254,10 +239,10 @@ func (a *application) shown(name string) Application {
 	return out
 }
 
-func named(set map[string]struct{}) []eventNamed {
-	out := []eventNamed{}
+func named(set map[string]struct{}) []EventFilter {
+	out := []EventFilter{}
 	for _, name := range slices.Sorted(maps.Keys(set)) {
-		out = append(out, eventNamed{name})
+		out = append(out, EventFilter{Type: name})
 	}
 	return out
 }

@@ -32,15 +32,7 @@ type File struct {
 	Body io.ReadCloser
 }
 
-// Error is a refusal in Asterisk's form.
-type Error struct {
-	Status  int
-	Message string
-}
-
-func (e *Error) Error() string { return fmt.Sprintf("%d %s", e.Status, e.Message) }
-
-// Refuse makes a refusal.
+// Refuse makes a refusal in Asterisk's form.
 func Refuse(status int, format string, args ...any) error {
 	return &Error{Status: status, Message: fmt.Sprintf(format, args...)}
 }

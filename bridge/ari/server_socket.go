@@ -55,17 +55,18 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.sockets.Done()
 	defer s.release()
+	ctx, stop := context.WithCancel(s.life)
+	defer stop()
+	// The applications are there before the client hears that it is connected: it may count on events from then on.
+	c := &client{out: make(chan []byte, s.cfg.Queue), stop: stop}
+	s.register(c, apps, truth(query.Get("subscribeAll")))
+	defer s.unregister(c)
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"ari"}, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
 		return // Accept has answered
 	}
 	defer func() { _ = conn.CloseNow() }()
 	conn.SetReadLimit(maxBody)
-	ctx, stop := context.WithCancel(s.life)
-	defer stop()
-	c := &client{out: make(chan []byte, s.cfg.Queue), stop: stop}
-	s.register(c, apps, Truth(query.Get("subscribeAll")))
-	defer s.unregister(c)
 
 	written := make(chan struct{})
 	go func() {
@@ -78,8 +79,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	<-written
 }
 
-// Truth reads a truth value as Asterisk does.
-func Truth(text string) bool {
+// truth reads a truth value as Asterisk does.
+func truth(text string) bool {
 	return (&Request{values: map[string][]string{"v": {text}}}).Bool("v")
 }
 
@@ -154,21 +155,6 @@ func (c *client) write(ctx context.Context, conn *websocket.Conn) {
 	}
 }
 
-// restRequest is a REST call over the event socket (Asterisk 22: res_ari/ari_websocket_requests.c).
-type restRequest struct {
-	Type          string `json:"type"`
-	TransactionID string `json:"transaction_id"`
-	RequestID     string `json:"request_id"`
-	Method        string `json:"method"`
-	URI           string `json:"uri"`
-	ContentType   string `json:"content_type"`
-	MessageBody   string `json:"message_body"`
-	QueryStrings  []struct {
-		Name  string `json:"name"`
-		Value string `json:"value"`
-	} `json:"query_strings"`
-}
-
 // read takes REST requests until the socket ends, one after the other, so that their order is the client's.
 func (s *Server) read(ctx context.Context, conn *websocket.Conn, c *client) {
 	for {
@@ -186,7 +172,7 @@ func (s *Server) read(ctx context.Context, conn *websocket.Conn, c *client) {
 	}
 }
 
-// rest runs one REST request and prints its answer.
+// rest runs one REST request and prints its answer (Asterisk 22: res_ari/ari_websocket_requests.c).
 func (s *Server) rest(ctx context.Context, body []byte) []byte {
 	var in restRequest
 	w := &memory{status: http.StatusOK, header: http.Header{}}
@@ -218,10 +204,10 @@ func (in *restRequest) http(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, q := range in.QueryStrings {
+	for _, q := range in.Query {
 		query.Add(q.Name, q.Value)
 	}
-	r, err := http.NewRequestWithContext(ctx, in.Method, "/ari/"+path+"?"+query.Encode(), strings.NewReader(in.MessageBody))
+	r, err := http.NewRequestWithContext(ctx, in.Method, "/ari/"+path+"?"+query.Encode(), strings.NewReader(in.Body))
 	if err != nil {
 		return nil, err
 	}

@@ -16,9 +16,9 @@ import (
 // do not notice the change: SSRC, sequence and time of what they hear go on (stream.go).
 type bridge struct {
 	// Constant.
-	id, name, creator string
-	kind              string // mixing, holding
-	created           time.Time
+	id, name string
+	kind     string // mixing, holding
+	created  time.Time
 
 	// Guarded by node.mu.
 	members    []*channel
@@ -41,11 +41,8 @@ type mixRoute struct {
 	tap     *recording
 }
 
-// Technologies as Asterisk names them.
-const (
-	technologyRelay   = "native_rtp"
-	technologyHolding = "holding_bridge"
-)
+// technologyHolding is a bridge in which everybody waits, as Asterisk names it.
+const technologyHolding = "holding_bridge"
 
 // rewire works out how the bridge joins its members, and publishes it.
 func (b *bridge) rewire() {
@@ -59,7 +56,7 @@ func (b *bridge) rewire() {
 	case mixing:
 		b.technology = ari.TechnologySoftmix
 	case len(b.members) == 2:
-		b.technology = technologyRelay
+		b.technology = ari.TechnologyNative
 	default:
 		b.technology = ari.TechnologySimple
 	}
@@ -68,7 +65,7 @@ func (b *bridge) rewire() {
 		r := ch.wire()
 		routes[i] = r
 		switch {
-		case r.source != nil || ch.muteOut && !mixing:
+		case r.own():
 		case b.kind == "holding":
 			r.source = ch.music()
 		case mixing:
@@ -83,15 +80,15 @@ func (b *bridge) rewire() {
 			peer, theirs := b.members[1-i], routes[1-i]
 			switch {
 			case ch.farHeld: // a party that holds is silent; the other one hears music
-				if theirs.source == nil && !peer.farHeld {
+				if !theirs.own() && !peer.farHeld {
 					theirs.source = peer.music()
 				}
-			case theirs.source == nil:
+			case !theirs.own():
 				routes[i].relay = peer.stream
 			}
 		}
 		for i := range routes { // music may have been set after the relay was
-			if routes[1-i].source != nil {
+			if routes[1-i].own() {
 				routes[i].relay = nil
 			}
 		}
@@ -193,10 +190,10 @@ func (n *node) takeOut(ch *channel) {
 // destroy ends a bridge; its channels stay.
 func (n *node) destroy(b *bridge) {
 	for _, p := range slices.Clone(b.plays) {
-		n.finishPlayback(p, playbackDone)
+		n.finishPlayback(p, ari.PlaybackDone)
 	}
 	if b.record != nil {
-		n.finishRecording(b.record, recordingDone)
+		n.finishRecording(b.record, ari.RecordingDone)
 	}
 	for _, ch := range slices.Clone(b.members) {
 		n.takeOut(ch)

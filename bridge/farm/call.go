@@ -19,11 +19,12 @@ const (
 	KindMusic
 	KindConference
 	KindUser
+	KindStasis // an ARI application decides
 )
 
 // String is the kind's name, as `rtcedge calls` prints it.
 func (k Kind) String() string {
-	return [...]string{KindEcho: "echo", KindMusic: "music", KindConference: "conference", KindUser: "user"}[k]
+	return [...]string{KindEcho: "echo", KindMusic: "music", KindConference: "conference", KindUser: "user", KindStasis: "stasis"}[k]
 }
 
 // Numbers, fixed by the design (see the package doc).
@@ -56,6 +57,7 @@ const (
 	evByeDone                   // our BYE was answered, or never will be
 	evStray                     // a 2xx of another branch of a fork downstream
 	evHangup                    // asked for by ARI
+	evDo                        // something that ARI wants done by the owner of the call
 )
 
 // event is what happens to a call. Which fields are set depends on its kind.
@@ -66,6 +68,7 @@ type event struct {
 	tx    *sipmsg.ServerTx
 	res   *sipmsg.Response
 	cause int
+	do    func()
 }
 
 // call is one caller and what it is connected to. Its goroutine (run) owns all of it but what is marked.
@@ -83,6 +86,7 @@ type call struct {
 	view atomic.Pointer[callView] // for readers from outside
 
 	caller, callee *leg
+	channel        *channel // of KindStasis, whose call has one leg; constant once run has begun
 	legs           []*leg
 	offered        []byte    // our answer to the caller, kept until the callee answers
 	ringUntil      time.Time // zero when nobody rings
@@ -123,6 +127,7 @@ func (c *call) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	draining := f.draining
+	defer func() { f.node.lose(c.channel, 0) }()
 	for c.alive() {
 		c.publish()
 		if at := c.deadline(); at.IsZero() {
@@ -155,6 +160,9 @@ func (c *call) alive() bool {
 // begin answers the caller, or starts to look for the callee.
 func (c *call) begin() {
 	l := c.caller
+	if l == nil {
+		return // an originated call
+	}
 	if body := l.invite.Body(); len(body) > 0 {
 		remote, answer, err := l.neg.answer(body)
 		if err != nil {
@@ -165,15 +173,24 @@ func (c *call) begin() {
 		l.held = !remote.dir.Receives()
 		c.offered = answer
 	}
-	if c.kind == KindUser {
+	switch c.kind {
+	case KindUser:
 		c.connect()
-		return
+	case KindStasis:
+		c.farm.node.arrive(c)
+	default:
+		c.answerCaller()
 	}
-	c.answerCaller()
 }
 
 // link brings the media of the call into the state that its legs are in. It is called after every change of them.
 func (c *call) link() {
+	if c.kind == KindStasis {
+		for _, l := range c.legs {
+			c.farm.node.linked(c.channel, l.held)
+		}
+		return
+	}
 	l := c.caller
 	if l.state != legUp {
 		return
@@ -249,7 +266,7 @@ func (l *leg) accept(tx *sipmsg.ServerTx, req *sipmsg.Request, body []byte, ourO
 // refuseCaller ends the caller's leg with a final response, if it has none yet.
 func (c *call) refuseCaller(status int, reason string) {
 	l := c.caller
-	if l.state != legCalling && l.state != legRinging {
+	if l == nil || l.state != legCalling && l.state != legRinging {
 		return
 	}
 	c.farm.refuse(l.tx, l.invite, status, reason)
@@ -259,6 +276,7 @@ func (c *call) refuseCaller(status int, reason string) {
 // callerCancelled ends a call whose caller gave up; sipgo has answered the CANCEL and sent 487.
 func (c *call) callerCancelled() {
 	if l := c.caller; l.state == legCalling || l.state == legRinging {
+		c.farm.node.hangupAsked(c.channel, causeNormal)
 		l.end()
 		c.hangupAll(487)
 	}
@@ -271,6 +289,7 @@ func (c *call) hangupAll(status int) {
 	for _, l := range c.legs {
 		c.hangup(l)
 	}
+	c.farm.node.lose(c.channel, 0) // a channel goes at once, its dialog when the far end has answered
 }
 
 // hangup ends one leg as its state demands: CANCEL, BYE, or BYE after the ACK.
@@ -309,9 +328,17 @@ func (c *call) handle(ev event) {
 	case evRequest:
 		c.onDialogRequest(ev.leg, ev.req, ev.tx)
 	case evResponse:
-		c.onAnswer(ev.leg, ev.res)
+		if c.kind == KindStasis {
+			c.onOriginated(ev.leg, ev.res)
+		} else {
+			c.onAnswer(ev.leg, ev.res)
+		}
 	case evGone:
-		c.onFailure(ev.leg, 408)
+		if c.kind == KindStasis {
+			c.onOriginateFailed(ev.leg, 408)
+		} else {
+			c.onFailure(ev.leg, 408)
+		}
 	case evByeDone:
 		ev.leg.end()
 	case evStray:
@@ -321,6 +348,8 @@ func (c *call) handle(ev event) {
 			l.cause = ev.cause
 		}
 		c.hangupAll(statusOf(ev.cause))
+	case evDo:
+		ev.do()
 	}
 }
 
@@ -343,6 +372,9 @@ func (c *call) deadline() time.Time {
 func (c *call) onTime(now time.Time) {
 	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	if due(c.ringUntil) {
+		if c.kind == KindStasis {
+			c.farm.node.lose(c.channel, causeNoAnswer)
+		}
 		c.hangupAll(480)
 	}
 	for _, l := range c.legs {

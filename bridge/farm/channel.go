@@ -64,12 +64,16 @@ type channel struct {
 	talking bool
 }
 
+// own tells if the far end hears something else than its bridge.
+func (r *mediaRoute) own() bool { return r.source != nil || r.keys != nil }
+
 // mediaRoute is what the reader and the clock need to know of a channel; replaced, never changed.
 type mediaRoute struct {
 	relay  *stream // what is heard goes there at once
 	muteIn bool
-	source source // what the far end hears in place of its bridge; nil: nothing
-	mixed  bool   // the far end hears its bridge's mix
+	source source     // what the far end hears in place of its bridge; nil: nothing
+	keys   *keySender // the same, but events
+	mixed  bool       // the far end hears its bridge's mix
 	tap    *recording
 }
 
@@ -115,16 +119,15 @@ func (ch *channel) hear() {
 // speak sends 20 ms of what the channel hears in place of its bridge.
 func (ch *channel) speak(melody [][mixer.FrameSamples]byte) {
 	r := ch.route.Load()
-	switch s := r.source.(type) {
-	case nil:
-	case *keySender:
-		if !s.send(ch.stream) {
-			ch.node.later(func() { ch.node.keysSent(ch, s) })
+	switch {
+	case r.keys != nil:
+		if !r.keys.send(ch.stream) {
+			ch.node.later(func() { ch.node.keysSent(ch, r.keys) })
 		}
-	default:
+	case r.source != nil:
 		var frame mixer.Frame
-		if !s.next(&frame, melody) {
-			ch.node.sourceEnded(s)
+		if !r.source.next(&frame, melody) {
+			ch.node.sourceEnded(r.source)
 		}
 		var coded [mixer.FrameSamples]byte
 		g711.EncodeULaw(coded[:], frame[:])
@@ -137,7 +140,7 @@ func (ch *channel) wire() *mediaRoute {
 	r := &mediaRoute{muteIn: ch.muteIn, tap: ch.record}
 	switch {
 	case ch.keys != nil:
-		r.source = ch.keys
+		r.keys = ch.keys
 	case len(ch.plays) > 0:
 		r.source = ch.plays[0]
 	case ch.ringing && ch.state == ari.StateUp:
@@ -193,13 +196,12 @@ func (n *node) arrive(c *call) {
 	l := c.caller
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	from, to := callerID(l.d.remote), callerID(l.d.localName)
+	from := callerID(l.d.remote)
 	ch := &channel{
 		node: n, id: l.id, name: l.name, created: l.created, call: c, leg: l, stream: l.stream, exten: c.number,
 		app: application, args: []string{"in", c.number}, state: ari.StateRing, caller: from, vars: map[string]string{},
 		cause: causeNormal, farHeld: l.held,
 	}
-	_ = to
 	n.add(ch)
 	c.channel = ch
 	n.tell("ChannelCreated", ch, nil, nil)
@@ -257,7 +259,7 @@ func (n *node) pressed(ch *channel, digit string, ms int) {
 	}
 	n.tell("ChannelDtmfReceived", ch, nil, map[string]any{"digit": digit, "duration_ms": ms})
 	if ch.record != nil && ch.record.endsAt(digit) {
-		n.finishRecording(ch.record, recordingDone)
+		n.finishRecording(ch.record, ari.RecordingDone)
 	}
 }
 
@@ -279,9 +281,12 @@ func (n *node) leaveStasis(ch *channel) {
 
 // hangupAsked tells that somebody wants a channel to end.
 func (n *node) hangupAsked(ch *channel, cause int) {
+	if ch == nil {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if ch == nil || ch.gone {
+	if ch.gone {
 		return
 	}
 	ch.cause = cause
@@ -311,10 +316,10 @@ func (n *node) loseLocked(ch *channel, cause int) {
 		n.tellDial(ch, dialStatus(ch.cause))
 	}
 	for _, p := range slices.Clone(ch.plays) {
-		n.finishPlayback(p, playbackDone)
+		n.finishPlayback(p, ari.PlaybackDone)
 	}
 	if ch.record != nil {
-		n.finishRecording(ch.record, recordingDone)
+		n.finishRecording(ch.record, ari.RecordingDone)
 	}
 	n.leaveStasis(ch)
 	ch.gone = true
@@ -323,6 +328,9 @@ func (n *node) loseLocked(ch *channel, cause int) {
 	delete(n.channels, ch.id)
 	ch.stream.setSink(nil)
 	n.publishMediaLocked()
+	if ch.call == nil {
+		ch.stream.close() // no call ends it
+	}
 }
 
 // tellDial publishes the Dial event of an originated channel.

@@ -54,6 +54,13 @@ type Config struct {
 	ARIUser     string         // of ARI's Basic authentication; default "rtcedge"
 	ARIPassword string         // of ARI's Basic authentication; must be given with ARI
 
+	ARIClients int // event sockets at a time; more are refused with 503; default 64
+	ARIQueue   int // events that wait for one client; one that is slower is cut; default 4096
+
+	NodeID       string // the node's name in events and /asterisk/info; default the address of the first listener
+	RecordingDir string // of ARI's recordings; default a new temporary one, which stays
+	SoundsDir    string // of sound:NAME, NAME.wav or NAME.ulaw; default none: only the built-in sounds
+
 	RTPAddr netip.Addr // address of media, in SDP and of the sockets; default the first listener's
 	PortMin uint16     // first port of media; default 20000
 	PortMax uint16     // last port of media; default 29999

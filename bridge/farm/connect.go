@@ -52,6 +52,7 @@ func (c *call) invite(b binding) {
 		user:      from.Address.User,
 		forwards:  c.forwards(),
 	}
+	l.protocolID = l.d.callID
 	l.open()
 	req := l.d.request(sipmsg.INVITE, "application/sdp", l.neg.offer())
 	l.invite = req.Clone() // sipgo owns what it sends

@@ -11,7 +11,7 @@ import (
 
 const (
 	userAgent = "rtcedge"
-	allow     = "INVITE, ACK, CANCEL, BYE, UPDATE, INFO, OPTIONS, REGISTER"
+	allow     = "INVITE, ACK, CANCEL, BYE, UPDATE, INFO, OPTIONS, REFER, REGISTER"
 )
 
 // dialogID finds a dialog of ours (RFC 3261, section 12). Our own tag makes it unique, the far end's is compared after.
@@ -29,6 +29,7 @@ type dialog struct {
 	via                 *listener // what requests leave from, so that the edge knows us
 	user                string    // of our Contact
 	forwards            uint32    // Max-Forwards of the INVITE; 0: 70
+	frozen              bool      // taken over from another node: the route set stays, whatever a 2xx says (B59)
 }
 
 func (d *dialog) id() dialogID { return dialogID{d.callID, d.localTag} }
@@ -55,9 +56,11 @@ func uasDialog(req *sipmsg.Request, localTag string, via *listener) dialog {
 
 // confirm takes from a 2xx what the caller's side learns (RFC 3261, section 12.1.2).
 func (d *dialog) confirm(res *sipmsg.Response) {
-	d.remoteTag, _ = res.To().Params.Get("tag")
-	d.routes = values(res, "Record-Route")
-	slices.Reverse(d.routes)
+	if !d.frozen {
+		d.remoteTag, _ = res.To().Params.Get("tag")
+		d.routes = values(res, "Record-Route")
+		slices.Reverse(d.routes)
+	}
 	d.refreshTarget(res)
 }
 

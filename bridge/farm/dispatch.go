@@ -63,6 +63,9 @@ func (f *Farm) onInvite(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	// 100 at once: behind a stateless edge nobody else sends it, and sipgo's own, which would come after 200 ms, is off.
 	f.respond(tx, req, 100, "Trying")
 	kind, number, ok := f.route(&req.Recipient)
+	if f.node.takes() && (f.has(RoleCall) || f.has(RoleConference)) {
+		kind, number, ok = KindStasis, dialled(&req.Recipient), true
+	}
 	unknown := options(req, "Require")
 	contentType := ""
 	if h := req.ContentType(); h != nil {
@@ -72,7 +75,7 @@ func (f *Farm) onInvite(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	case len(unknown) > 0:
 		f.refuse(tx, req, 420, "Bad Extension", sipmsg.NewHeader("Unsupported", strings.Join(unknown, ", ")))
 		return
-	case !ok:
+	case !ok || number == "":
 		f.refuse(tx, req, 404, "Not Found")
 		return
 	case kind == KindUser && req.MaxForwards() != nil && req.MaxForwards().Val() <= 1:
@@ -102,7 +105,7 @@ func (f *Farm) onInvite(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	tag := sipmsg.GenerateTagN(16)
 	req.To().Params.Add("tag", tag)
 	l.d = uasDialog(req, tag, f.arrivedOn(tx))
-	l.invite, l.tx = req, tx
+	l.invite, l.tx, l.protocolID = req, tx, l.d.callID
 	c.caller = l
 	if !tx.OnCancel(func(*sipmsg.Request) {
 		select { // sipgo holds the transaction's lock here
@@ -118,10 +121,7 @@ func (f *Farm) onInvite(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 
 // route says what a Request-URI is a call to.
 func (f *Farm) route(uri *sipmsg.Uri) (kind Kind, number string, ok bool) {
-	number = uri.User
-	if uri.Scheme == "tel" {
-		number, _, _ = strings.Cut(uri.Raw(), ";")
-	}
+	number = dialled(uri)
 	conference := len(number) == 4 && number[0] == '7' && strings.Trim(number, "0123456789") == ""
 	switch {
 	case number == "":
@@ -139,6 +139,15 @@ func (f *Farm) route(uri *sipmsg.Uri) (kind Kind, number string, ok bool) {
 	}
 	number, ok = f.user(uri)
 	return KindUser, number, ok
+}
+
+// dialled is the number or name in a Request-URI.
+func dialled(uri *sipmsg.Uri) string {
+	if uri.Scheme == "tel" {
+		number, _, _ := strings.Cut(uri.Raw(), ";")
+		return number
+	}
+	return uri.User
 }
 
 // arrivedOn is the listener that a request came by.

@@ -10,6 +10,12 @@
 // Numbers: 600 echoes, 601 plays music, 7000-7999 and the domain conference.* are conferences, everything else is the name
 // of a registered user.
 //
+// While an ARI application named rtcedge holds an event socket open (Config.ARI), calls are handed to it instead, as an
+// Asterisk does with Stasis(rtcedge,in,NUMBER): each leg is then a channel (channel.go) with a call of its own, which the
+// application answers, joins in bridges (bridge.go: two are relayed, more are mixed), plays to, records and hangs up
+// (routes.go). It places calls, too (originate.go), also inside the dialog of a node that died (recover.go). When its socket
+// drops, channels and bridges stay.
+//
 // A request runs in these steps:
 //
 //  1. sipgo reads it, absorbs retransmissions, and hands it to Farm.onRequest on a goroutine of its own (dispatch.go).
@@ -28,7 +34,7 @@
 //  8. When Run's context ends, new calls are refused with 503, each running call is ended with BYE, and all sockets and
 //     goroutines are released.
 //
-// Lock order: Farm.mu, then room.mu; stream.mu, jitter buffers and the location table's lock are leaves. No lock is held
+// Lock order: node.mu, then Farm.mu, then room.mu; stream.mu, jitter buffers and the location table's lock are leaves. No lock is held
 // while something is sent to a call's goroutine.
 //
 // RFCs: 3261 (SIP), 3264 (offer/answer), 3311 (UPDATE), 3327 (Path), 3550 and 3551 (RTP), 4733 (telephone-event, passed),

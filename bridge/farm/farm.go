@@ -36,6 +36,7 @@ type Farm struct {
 	ari       *ari.Server    // nil: off
 	verifier  *auth.Verifier // nil: no challenge
 	qualifier *qualifier     // nil: off
+	node      *node          // nil: no ARI
 	seed      maphash.Seed
 	started   time.Time
 	prefix    string          // of channel and bridge names, as Asterisk's: the start time
@@ -116,12 +117,16 @@ func (f *Farm) bind() error {
 	}
 	probe.close()
 	if f.cfg.ARI.IsValid() {
+		f.node = newNode(f)
+		f.node.name()
 		f.ari, err = ari.New(ari.Config{
-			Listen: f.cfg.ARI, User: f.cfg.ARIUser, Password: f.cfg.ARIPassword, Farm: control{f}, Logger: f.cfg.Logger,
+			Listen: f.cfg.ARI, User: f.cfg.ARIUser, Password: f.cfg.ARIPassword, NodeID: f.nodeID(), Routes: f.node.routes(),
+			Clients: f.cfg.ARIClients, Queue: f.cfg.ARIQueue, Logger: f.cfg.Logger,
 		})
 		if err != nil {
 			return err
 		}
+		f.clock.add(f.node)
 	}
 	raiseDatagramLimit()
 	// sipgo logs what strangers send, whole and without a limit; what matters of it is answered and counted here.
@@ -179,6 +184,9 @@ func (f *Farm) Run(ctx context.Context) error {
 			}
 		})
 	}
+	if f.node != nil {
+		serving.Go(func() { f.node.run(work) })
+	}
 	serving.Go(func() { f.clock.run(work) })
 	asking, stopAsking := context.WithCancel(ctx)
 	defer stopAsking()
@@ -234,6 +242,7 @@ func (f *Farm) drain() {
 	limit := time.AfterFunc(f.cfg.DrainTimeout, f.kill)
 	defer limit.Stop()
 	f.waitCalls()
+	f.node.close()
 	f.mu.Lock()
 	f.closed = true
 	f.mu.Unlock()
@@ -277,6 +286,14 @@ func (f *Farm) isDraining() bool {
 	default:
 		return false
 	}
+}
+
+// nodeID is the farm's name among the nodes: Asterisk's entityid.
+func (f *Farm) nodeID() string {
+	if f.cfg.NodeID != "" {
+		return f.cfg.NodeID
+	}
+	return f.listeners[0].addr.String()
 }
 
 func (f *Farm) has(r Role) bool { return slices.Contains(f.cfg.Roles, r) }

@@ -295,7 +295,7 @@ func TestB41ARI(t *testing.T) {
 	})
 	var endpoints []ari.Endpoint
 	ask("GET", "endpoints", &endpoints)
-	if len(endpoints) != 1 || endpoints[0].Resource != "1002" || len(endpoints[0].ChannelIDs) != 1 {
+	if len(endpoints) != 2 || endpoints[0].Resource != "1002" || len(endpoints[0].ChannelIDs) != 1 {
 		t.Errorf("endpoints: %+v", endpoints)
 	}
 	var info ari.AsteriskInfo

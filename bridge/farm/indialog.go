@@ -1,6 +1,7 @@
 package farm
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,8 @@ func (c *call) onDialogRequest(l *leg, req *sipmsg.Request, tx *sipmsg.ServerTx)
 	case sipmsg.INFO:
 		f.respond(tx, req, 200, "OK")
 		c.relayInfo(l, req)
+	case sipmsg.REFER:
+		c.onRefer(l, req, tx)
 	case sipmsg.OPTIONS:
 		f.respond(tx, req, 200, "OK", capabilities()...)
 	case sipmsg.CANCEL:
@@ -72,6 +75,7 @@ func (c *call) onBye(l *leg) {
 		// A caller may end an early dialog with BYE (RFC 3261, section 15); its INVITE still needs an answer.
 		c.farm.respond(l.tx, l.invite, 487, "Request Terminated")
 	}
+	c.farm.node.hangupAsked(c.channel, causeNormal)
 	l.end()
 	c.hangupAll(480)
 }
@@ -113,6 +117,10 @@ func (c *call) onModify(l *leg, req *sipmsg.Request, tx *sipmsg.ServerTx) {
 // relayInfo passes DTMF by INFO to the other party.
 func (c *call) relayInfo(l *leg, req *sipmsg.Request) {
 	h := req.ContentType()
+	if c.kind == KindStasis {
+		c.infoKey(req)
+		return
+	}
 	if c.kind != KindUser || c.callee == nil || h == nil || !strings.HasPrefix(strings.ToLower(h.Value()), "application/dtmf") {
 		return
 	}
@@ -132,4 +140,28 @@ func (c *call) sendCancel(l *leg) {
 	}
 	l.giveUp = time.Now().Add(timeoutFactor * c.farm.cfg.T1)
 	c.farm.transact(l.d.cancel(l.invite), nil, nil, func(*sipmsg.Response) {})
+}
+
+// infoKey takes a key that came by INFO (application/dtmf-relay: Signal=5, Duration=160; application/dtmf: 5).
+func (c *call) infoKey(req *sipmsg.Request) {
+	h := req.ContentType()
+	if h == nil || !strings.HasPrefix(strings.ToLower(h.Value()), "application/dtmf") {
+		return
+	}
+	digit, ms := strings.TrimSpace(string(req.Body())), 100
+	for line := range strings.Lines(string(req.Body())) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "signal":
+			digit = strings.TrimSpace(value)
+		case "duration":
+			if n, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && n > 0 && n < 60000 {
+				ms = n
+			}
+		}
+	}
+	digit = strings.ToUpper(digit)
+	if len(digit) == 1 && strings.Contains(keyNames, digit) {
+		c.farm.node.later(func() { c.farm.node.pressed(c.channel, digit, ms) })
+	}
 }

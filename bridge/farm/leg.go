@@ -23,11 +23,12 @@ const (
 // leg is one party of a call: a dialog and its media. It is owned by the call's goroutine but for ack and what is constant.
 type leg struct {
 	// Constant after it was made.
-	id, name string
-	call     *call
-	created  time.Time
-	incoming bool // the far end sent the INVITE
-	stream   *stream
+	id, name   string
+	protocolID string // Call-ID when the channel was made
+	call       *call
+	created    time.Time
+	incoming   bool // the far end sent the INVITE
+	stream     *stream
 
 	d     dialog
 	neg   negotiation

@@ -41,6 +41,7 @@ type node struct {
 	live     map[string]*recording
 	globals  map[string]string
 	folder   string // of recordings; "" until the first one
+	closed   bool   // nothing new is made any more
 }
 
 type nodeMedia struct {
@@ -186,4 +187,20 @@ func (ch *channel) ask(do func(c *call, l *leg)) error {
 	}
 	<-done
 	return nil
+}
+
+// close ends what no call owns, when Run ends.
+func (n *node) close() {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closed = true
+	for _, ch := range n.sorted() {
+		n.loseLocked(ch, causeNormal)
+	}
+	for _, b := range n.sortedBridges() {
+		n.destroy(b)
+	}
 }

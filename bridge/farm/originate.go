@@ -75,16 +75,15 @@ func (n *node) originate(r *ari.Request) (any, error) {
 		return nil, ari.Refuse(http.StatusBadRequest, "%s", err)
 	}
 	l.protocolID = l.d.callID
-	if session, ok := number(vars["PJSIP_RECOVERY_SDP_SESSION"]); ok {
+	if session, ok := decimal(vars["PJSIP_RECOVERY_SDP_SESSION"]); ok {
 		l.neg.id = session
-		l.neg.version, _ = number(vars["PJSIP_RECOVERY_SDP_VERSION"])
+		l.neg.version, _ = decimal(vars["PJSIP_RECOVERY_SDP_VERSION"])
 	}
 	ch := &channel{
 		node: n, id: l.id, name: l.name, created: l.created, call: c, leg: l, stream: l.stream, exten: "",
-		app: app, args: argsOf(r), state: ari.StateDown, caller: ari.CallerID{Name: "", Number: user}, other: caller,
+		app: app, args: argsOf(r), state: ari.StateDown, caller: caller,
 		vars: map[string]string{}, cause: causeNormal, dial: true, target: strings.TrimPrefix(endpoint, "PJSIP/"),
 	}
-	ch.caller, ch.other = caller, ari.CallerID{}
 	for name, value := range vars {
 		if !strings.Contains(name, "(") {
 			ch.vars[name] = value
@@ -111,7 +110,6 @@ func (n *node) originate(r *ari.Request) (any, error) {
 	req := l.d.request(sipmsg.INVITE, "application/sdp", l.neg.offer())
 	addHeaders(req, vars)
 	l.invite = req.Clone() // sipgo owns what it sends
-	f.wg.Go(c.run)
 	f.transact(req, l.forget, func(res *sipmsg.Response) { c.onRepeated(l, res) }, func(res *sipmsg.Response) {
 		if res == nil {
 			c.post(event{kind: evGone, leg: l})
@@ -119,6 +117,7 @@ func (n *node) originate(r *ari.Request) (any, error) {
 			c.post(event{kind: evResponse, leg: l, res: res})
 		}
 	})
+	f.wg.Go(c.run)
 	return answer, nil
 }
 
@@ -254,7 +253,7 @@ func quote(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s)
 }
 
-func number(s string) (uint64, bool) {
+func decimal(s string) (uint64, bool) {
 	n, err := strconv.ParseUint(s, 10, 63)
 	return n, err == nil
 }
@@ -424,7 +423,21 @@ func (n *node) externalMedia(r *ari.Request) (any, error) {
 	n.add(ch)
 	n.tell("ChannelCreated", ch, nil, nil)
 	answer := ch.shown()
-	answer.Vars = map[string]string{"UNICASTRTP_LOCAL_ADDRESS": ch.vars["UNICASTRTP_LOCAL_ADDRESS"], "UNICASTRTP_LOCAL_PORT": ch.vars["UNICASTRTP_LOCAL_PORT"]}
+	answer.ChannelVars = map[string]string{"UNICASTRTP_LOCAL_ADDRESS": ch.vars["UNICASTRTP_LOCAL_ADDRESS"], "UNICASTRTP_LOCAL_PORT": ch.vars["UNICASTRTP_LOCAL_PORT"]}
 	n.start(ch)
 	return answer, nil
+}
+
+// causeText is a Q.850 cause in words (ast_cause2str).
+func causeText(cause int) string {
+	texts := map[int]string{
+		0: "Unknown", 1: "Unallocated (unassigned) number", 16: "Normal Clearing", 17: "User busy", 18: "No user responding",
+		19: "User alerting, no answer", 21: "Call Rejected", 26: "Answered elsewhere", 28: "Invalid number format",
+		34: "Circuit/channel congestion", 38: "Network out of order", 58: "Bearer capability not available",
+		127: "Interworking, unspecified",
+	}
+	if text, ok := texts[cause]; ok {
+		return text
+	}
+	return "Unknown"
 }

@@ -9,15 +9,6 @@ import (
 	"rtcedge/bridge/mixer"
 )
 
-// States of a playback, as Asterisk names them.
-const (
-	playbackQueued  = "queued"
-	playbackPlaying = "playing"
-	playbackPaused  = "paused"
-	playbackDone    = "done"
-	playbackFailed  = "failed"
-)
-
 // playback is one or several media that a channel or a bridge hears, one playback after the other.
 type playback struct {
 	// Constant.
@@ -55,20 +46,11 @@ func (p *playback) target() string {
 	return "bridge:" + p.bridge.id
 }
 
-// shownPlayback is a playback in Asterisk's shape.
-type shownPlayback struct {
-	ID        string `json:"id"`
-	MediaURI  string `json:"media_uri"`
-	NextMedia string `json:"next_media_uri,omitempty"`
-	TargetURI string `json:"target_uri"`
-	Language  string `json:"language"`
-	State     string `json:"state"`
-}
-
-func (p *playback) shown() shownPlayback {
-	out := shownPlayback{ID: p.id, MediaURI: p.media[p.index], TargetURI: p.target(), Language: "en", State: p.state}
+// shown is the playback in Asterisk's shape.
+func (p *playback) shown() ari.Playback {
+	out := ari.Playback{ID: p.id, MediaURI: p.media[p.index], TargetURI: p.target(), Language: "en", State: p.state}
 	if p.index+1 < len(p.media) {
-		out.NextMedia = p.media[p.index+1]
+		out.NextMediaURI = p.media[p.index+1]
 	}
 	return out
 }
@@ -112,7 +94,7 @@ func (n *node) queue(r *ari.Request, ch *channel, b *bridge) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &playback{id: id, media: media, ch: ch, bridge: b, state: playbackQueued, skip: skip * 8, offset: offset * 8}
+	p := &playback{id: id, media: media, ch: ch, bridge: b, state: ari.PlaybackQueued, skip: skip * 8, offset: offset * 8}
 	n.plays[id] = p
 	answer := &ari.Created{Body: p.shown()}
 	if ch != nil {
@@ -133,11 +115,11 @@ func (n *node) startPlayback(ch *channel, b *bridge) {
 	case b != nil && len(b.plays) > 0:
 		first = b.plays[0]
 	}
-	if first != nil && first.state == playbackQueued {
-		first.state = playbackPlaying
+	if first != nil && first.state == ari.PlaybackQueued {
+		first.state = ari.PlaybackPlaying
 		n.tellPlayback("PlaybackStarted", first)
 		if !n.load(first) {
-			n.finishPlayback(first, playbackFailed)
+			n.finishPlayback(first, ari.PlaybackFailed)
 			return
 		}
 	}
@@ -180,10 +162,10 @@ func (n *node) sourceEnded(s source) {
 			p.index++
 			n.tellPlayback("PlaybackContinuing", p)
 			if !n.load(p) {
-				n.finishPlayback(p, playbackFailed)
+				n.finishPlayback(p, ari.PlaybackFailed)
 			}
 		default:
-			n.finishPlayback(p, playbackDone)
+			n.finishPlayback(p, ari.PlaybackDone)
 		}
 	})
 }
@@ -194,7 +176,7 @@ func (n *node) finishPlayback(p *playback, state string) {
 		return
 	}
 	delete(n.plays, p.id)
-	started := p.state != playbackQueued
+	started := p.state != ari.PlaybackQueued
 	p.state = state
 	others := func(list []*playback) []*playback {
 		return slices.DeleteFunc(slices.Clone(list), func(o *playback) bool { return o == p })
@@ -214,7 +196,7 @@ func (n *node) finishPlayback(p *playback, state string) {
 func (n *node) control(p *playback, operation string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state == playbackQueued || p.clip == nil {
+	if p.state == ari.PlaybackQueued || p.clip == nil {
 		return ari.Refuse(http.StatusConflict, "Unable to control playback: it is not playing")
 	}
 	switch operation {
@@ -225,9 +207,9 @@ func (n *node) control(p *playback, operation string) error {
 		}
 		p.clip = c
 	case "pause":
-		p.paused, p.state = true, playbackPaused
+		p.paused, p.state = true, ari.PlaybackPaused
 	case "unpause":
-		p.paused, p.state = false, playbackPlaying
+		p.paused, p.state = false, ari.PlaybackPlaying
 	case "reverse":
 		p.clip.wind(-p.skip)
 	case "forward":

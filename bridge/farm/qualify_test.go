@@ -220,7 +220,7 @@ func TestB32Qualify(t *testing.T) {
 	if stats.Registrations != 3 || stats.Reachable+stats.Unreachable != 3 || stats.Reachable == 1 && stats.RoundTripMax <= 0 {
 		t.Errorf("stats: %+v", stats)
 	}
-	for _, e := range (control{f}).Endpoints() {
+	for _, e := range (control{f}).Endpoints(nil) {
 		if e.Resource != "1001" && e.State != ari.EndpointOffline {
 			t.Errorf("endpoint %s is %s", e.Resource, e.State)
 		}
@@ -271,7 +271,7 @@ func TestQualifyOff(t *testing.T) {
 	if c := f.Contacts(); len(c) != 1 || c[0].State != ReachUnknown {
 		t.Errorf("%+v", c)
 	}
-	if e := (control{f}).Endpoints(); len(e) != 1 || e[0].State != ari.EndpointOnline {
+	if e := (control{f}).Endpoints(nil); len(e) != 1 || e[0].State != ari.EndpointOnline {
 		t.Errorf("%+v", e)
 	}
 }

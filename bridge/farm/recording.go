@@ -18,14 +18,6 @@ import (
 	"rtcedge/bridge/mixer"
 )
 
-// States of a recording, as Asterisk names them.
-const (
-	recordingRecording = "recording"
-	recordingPaused    = "paused"
-	recordingDone      = "done"
-	recordingCanceled  = "canceled"
-)
-
 // A recording's header is brought up to date this often: a file that was cut off by a crash is valid up to there.
 const headerEvery = time.Second
 
@@ -90,21 +82,11 @@ func (r *recording) target() string {
 	return "bridge:" + r.bridge.id
 }
 
-// shownRecording is a live recording in Asterisk's shape. Duration is there at the end only.
-type shownRecording struct {
-	Name      string `json:"name"`
-	Format    string `json:"format"`
-	State     string `json:"state"`
-	TargetURI string `json:"target_uri"`
-	Duration  *int64 `json:"duration,omitempty"`
-	Cause     string `json:"cause,omitempty"`
-}
-
-func (r *recording) shown() shownRecording {
-	out := shownRecording{Name: r.name, Format: "wav", State: r.state, TargetURI: r.target()}
-	if r.state == recordingDone {
-		seconds := r.written.Load() / 50
-		out.Duration = &seconds
+// shown is the recording in Asterisk's shape. Its duration is there at the end only.
+func (r *recording) shown() ari.LiveRecording {
+	out := ari.LiveRecording{Name: r.name, Format: "wav", State: r.state, TargetURI: r.target()}
+	if r.state == ari.RecordingDone {
+		out.Duration = r.written.Load() / 50
 	}
 	return out
 }
@@ -113,9 +95,14 @@ func (n *node) tellRecording(kind string, r *recording) {
 	n.farm.ari.Publish(kind, map[string]any{"recording": r.shown()}, r.target())
 }
 
+// validName tells if a name stays within the folder.
+func validName(name string) bool {
+	return filepath.IsLocal(name) && !strings.ContainsAny(name, "\x00\\") && len(name) <= 200
+}
+
 // recordingPath is the file of a recording; an error if the name leads out of the folder.
 func (n *node) recordingPath(name string) (string, error) {
-	if !filepath.IsLocal(name) || strings.ContainsAny(name, "\x00\\") || len(name) > 200 {
+	if !validName(name) {
 		return "", ari.Refuse(http.StatusBadRequest, "Invalid recording name")
 	}
 	return filepath.Join(n.folder, name+".wav"), nil
@@ -133,6 +120,8 @@ func (n *node) startRecording(r *ari.Request, ch *channel, b *bridge) (any, erro
 		return nil, ari.Refuse(http.StatusConflict, "Recording '%s' already exists and can not be overwritten", name)
 	case len(n.live) >= maxRecordings:
 		return nil, ari.Refuse(http.StatusServiceUnavailable, "Too many recordings: %d are allowed", maxRecordings)
+	case !validName(name):
+		return nil, ari.Refuse(http.StatusBadRequest, "Invalid recording name")
 	case ch != nil && ch.record != nil, b != nil && b.record != nil:
 		return nil, ari.Refuse(http.StatusConflict, "A recording is in progress: one is allowed at a time")
 	}
@@ -183,7 +172,7 @@ func (n *node) startRecording(r *ari.Request, ch *channel, b *bridge) (any, erro
 		return nil, ari.Refuse(http.StatusServiceUnavailable, "The farm is going down")
 	}
 	rec := &recording{
-		node: n, name: name, ch: ch, bridge: b, path: path, state: recordingRecording, terminate: terminate,
+		node: n, name: name, ch: ch, bridge: b, path: path, state: ari.RecordingRecording, terminate: terminate,
 		maxFrames: seconds * 50, maxSilence: silent * 50,
 		frames: make(chan mixer.Frame, recordQueue), stop: make(chan struct{}), finished: make(chan struct{}),
 	}
@@ -209,7 +198,7 @@ func (n *node) finishRecording(r *recording, state string) {
 		return
 	}
 	delete(n.live, r.name)
-	r.state, r.discard = state, state == recordingCanceled
+	r.state, r.discard = state, state == ari.RecordingCanceled
 	if r.ch != nil {
 		r.ch.record = nil
 		n.rewire(r.ch)
@@ -233,13 +222,13 @@ func (r *recording) run(file *os.File) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.finishRecording(r, recordingDone) // the disk is full, or the time is over
+	n.finishRecording(r, ari.RecordingDone) // the disk is full, or the time is over
 	if r.discard {
 		_ = os.Remove(r.path) // nobody wants it
 	}
 	kind := "RecordingFinished"
 	if err != nil {
-		kind, r.state = "RecordingFailed", "failed"
+		kind, r.state = "RecordingFailed", ari.RecordingFailedNow
 	}
 	n.tellRecording(kind, r)
 }
@@ -334,15 +323,9 @@ func appendWAVHeader(b []byte, data uint32) []byte {
 	return le.AppendUint32(b, data)
 }
 
-// stored is a recording that is complete.
-type stored struct {
-	Name   string `json:"name"`
-	Format string `json:"format"`
-}
-
 // storedRecordings lists the folder.
-func (n *node) storedRecordings() []stored {
-	out := []stored{}
+func (n *node) storedRecordings() []ari.StoredRecording {
+	out := []ari.StoredRecording{}
 	if n.folder == "" {
 		return out
 	}
@@ -353,7 +336,7 @@ func (n *node) storedRecordings() []stored {
 		name, ok := strings.CutSuffix(path, ".wav")
 		rel, err := filepath.Rel(n.folder, name)
 		if ok && err == nil && n.live[rel] == nil {
-			out = append(out, stored{rel, "wav"})
+			out = append(out, ari.StoredRecording{Name: rel, Format: "wav"})
 		}
 		return nil
 	})

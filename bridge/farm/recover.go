@@ -51,19 +51,19 @@ func recovered(d dialog, vars map[string]string) (dialog, error) {
 		if err := parseAnyURI(text, &uri); err != nil {
 			return bad(side.name+"_URI", "is no URI")
 		}
-		display := strings.Trim(get(side.name+"_DISPLAY"), `"`)
+		display, ok := escaped(get(side.name + "_DISPLAY"))
+		if !ok {
+			return bad(side.name+"_DISPLAY", "has a quote or a backslash that is not escaped")
+		}
 		*side.into = "<" + text + ">" // as it was: the far end compares
 		if display != "" {
-			if !strings.Contains(display, `\`) {
-				display = quote(display)
-			}
 			*side.into = `"` + display + `" ` + *side.into
 		}
 		if side.name == "FROM" {
 			d.user = uri.User
 		}
 	}
-	if err := sipmsg.ParseUri(strings.TrimSuffix(strings.TrimPrefix(get("REQUEST_URI"), "<"), ">"), &d.target); err != nil || d.target.Host == "" {
+	if err := sipmsg.ParseUri(strings.TrimSuffix(strings.TrimPrefix(get("REQUEST_URI"), "<"), ">"), &d.target); err != nil || d.target.Host == "" || !strings.HasPrefix(d.target.Scheme, "sip") {
 		return bad("REQUEST_URI", "is no SIP URI")
 	}
 	// The route set is the old one, also if it is empty; only without a word about it the edge stands in.
@@ -78,6 +78,27 @@ func recovered(d dialog, vars map[string]string) (dialog, error) {
 	}
 	d.frozen = true
 	return d, nil
+}
+
+// escaped is a display name as it stands between quotes, given with or without them and with or without escapes.
+func escaped(text string) (string, bool) {
+	if len(text) >= 2 && text[0] == '"' && text[len(text)-1] == '"' {
+		text = text[1 : len(text)-1]
+	}
+	if !strings.Contains(text, `\`) {
+		return quote(text), true
+	}
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			return "", false
+		case '\\':
+			if i++; i == len(text) {
+				return "", false
+			}
+		}
+	}
+	return text, true
 }
 
 // parseAnyURI reads a SIP URI, or takes a tel URI for what it is.

@@ -186,7 +186,7 @@ func (n *node) open(uri string) (clip, error) {
 		}
 		return openSound(n.farm.cfg.SoundsDir, name)
 	}
-	return nil, fmt.Errorf("media %q: none of sound:, recording:, tone:", uri)
+	return nil, fmt.Errorf("media %q: sound:NAME, recording:NAME or tone:SPEC is allowed", uri)
 }
 
 // knownScheme tells if a media URI is one that can be asked for at all.

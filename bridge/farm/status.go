@@ -131,15 +131,14 @@ func (f *Farm) Stats() Stats {
 	return s
 }
 
-// control is the farm as ARI sees it: a leg is a channel, a call of two and a conference are bridges.
+// control is what ARI shows of the farm's own calls, those that no application has: a leg is a channel, a call of two and a
+// conference are bridges.
 type control struct{ *Farm }
-
-var _ ari.Farm = control{}
 
 // Info tells what answers.
 func (f control) Info() ari.AsteriskInfo {
 	return ari.AsteriskInfo{
-		System: ari.SystemInfo{Version: userAgent, EntityID: f.listeners[0].addr.String()},
+		System: ari.SystemInfo{Version: userAgent, EntityID: f.nodeID()},
 		Config: ari.ConfigInfo{Name: userAgent, DefaultLanguage: "en", MaxChannels: int64(f.cfg.MaxCalls)},
 		Status: ari.StatusInfo{StartupTime: ari.Time{Time: f.started}, LastReloadTime: ari.Time{Time: f.started}},
 	}
@@ -151,13 +150,16 @@ func (f control) Channels() []ari.Channel {
 	for _, c := range f.snapshot() {
 		v := c.view.Load()
 		for _, l := range v.legs {
-			out = append(out, c.channel(l))
+			if c.kind == KindStasis {
+				continue // the node shows it
+			}
+			out = append(out, c.channelOf(l))
 		}
 	}
 	return out
 }
 
-func (c *call) channel(l legView) ari.Channel {
+func (c *call) channelOf(l legView) ari.Channel {
 	ch := ari.Channel{
 		ID: l.leg.id, ProtocolID: l.callID, Name: l.leg.name, State: ari.StateUp,
 		CreationTime: ari.Time{Time: l.leg.created}, Language: "en",
@@ -185,7 +187,7 @@ func (c *call) channel(l legView) ari.Channel {
 }
 
 func (k Kind) application() string {
-	return [...]string{KindEcho: "Echo", KindMusic: "MusicOnHold", KindConference: "ConfBridge", KindUser: "Dial"}[k]
+	return [...]string{KindEcho: "Echo", KindMusic: "MusicOnHold", KindConference: "ConfBridge", KindUser: "Dial", KindStasis: "Stasis"}[k]
 }
 
 // callerID reads a name-addr.
@@ -236,9 +238,8 @@ func (f control) Bridges() []ari.Bridge {
 
 // Endpoints are the users with contacts; a user without is not known here. As with Asterisk, one is offline when it is known
 // that none of its contacts answers. It can be called all the same.
-func (f control) Endpoints() []ari.Endpoint {
+func (f control) Endpoints(channels []ari.Channel) []ari.Endpoint {
 	out := []ari.Endpoint{}
-	channels := f.Channels()
 	for _, c := range f.Contacts() {
 		if len(out) == 0 || out[len(out)-1].Resource != c.User {
 			e := ari.Endpoint{Technology: "PJSIP", Resource: c.User, State: ari.EndpointOffline, ChannelIDs: []string{}}

@@ -21,6 +21,9 @@ type farmRole struct {
 	ari     netip.AddrPort
 	ariUser string
 	ariPass string
+	nodeID  string
+	recDir  string
+	sounds  string
 	auth    string
 	domain  string
 	rtpIP   netip.Addr
@@ -70,9 +73,12 @@ func parseFarmRole(e *env) (*farmRole, error) {
 		_, err := parseRoles([]string{t})
 		return err
 	})
-	s.Addr(&c.ari, "ari", netip.AddrPort{}, "HTTP listener of Asterisk's REST interface")
+	s.Addr(&c.ari, "ari", netip.AddrPort{}, "HTTP and event listener of Asterisk's REST interface; calls go to the application rtcedge while its event socket is open")
 	s.String(&c.ariUser, "ari-user", "rtcedge", "NAME", "user of ARI")
 	s.String(&c.ariPass, "ari-password", "", "TEXT", "password of ARI; none: a random one, printed at start")
+	s.String(&c.nodeID, "node-id", "", "NAME", "name of the node in ARI's events; none: the address of the first listener")
+	s.String(&c.recDir, "recording-dir", "", "DIR", "recordings made over ARI; none: a new temporary folder, which stays")
+	s.String(&c.sounds, "sounds-dir", "", "DIR", "NAME.wav or NAME.ulaw, 8000 Hz, for sound:NAME over ARI; none: only the built-in ones (beep, enter, leave)")
 	s.String(&c.auth, "auth", "", "FILE", "accounts whose digest the registrar checks; none: demo accounts 1001..1009, printed at start")
 	s.String(&c.domain, "realm", "rtcedge", "NAME", "digest realm of the registrar")
 	s.IP(&c.rtpIP, "rtp-ip", netip.Addr{}, "address of media; none: that of the first listener")
@@ -94,6 +100,7 @@ func (c *farmRole) run(e *env) error {
 	cfg := c.config(e)
 	cfg.Listen, cfg.Roles, cfg.RTPAddr, cfg.Edge, cfg.Realm = c.listen, roles, c.rtpIP, c.edge, c.domain
 	cfg.ARI, cfg.ARIUser, cfg.ARIPassword = c.ari, c.ariUser, c.ariPass
+	cfg.NodeID, cfg.RecordingDir, cfg.SoundsDir = c.nodeID, c.recDir, c.sounds
 	if c.ari.IsValid() && c.ariPass == "" {
 		cfg.ARIPassword = rand.Text()
 		fmt.Fprintf(e.out, "ARI: user %s, password %s\n", cfg.ARIUser, cfg.ARIPassword)
