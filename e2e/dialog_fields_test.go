@@ -3,11 +3,21 @@
 package e2e
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"rtcedge/bench/rawphone"
 )
 
-// TestB56RecoversDialog kills the Asterisk that held the calls. Another one has each of them, as if it had always been its own, and
-// after a second crash the first one has it again.
+// TestB56RecoversDialog kills the Asterisk that held the calls. Another one has each of them, as if it had always been its own; then
+// that one is killed, too, comes back, and has them again.
 func TestB56RecoversDialog(t *testing.T) {
 	a, b := startPatched(t), startPatched(t)
 	var lines []*line
@@ -15,13 +25,208 @@ func TestB56RecoversDialog(t *testing.T) {
 		for hops := range 4 {
 			l := newLine(t, a.SIP, hops)
 			l.call(t, a, r)
+			l.echoes(t)
 			lines = append(lines, l)
 		}
 	}
 	a.kill(t)
-	for _, l := range lines {
-		l.recovered(t, b)
-		l.echoes(t)
+	for round := range 2 {
+		for i, l := range lines {
+			l.id = fmt.Sprintf("r%d-%d", round, i)
+			before := *l.d
+			inv := l.recover(t, b, nil)
+			if n, _ := inv.CSeq(); n != before.FarCSeq+1 {
+				t.Errorf("CSeq %d, want %d", n, before.FarCSeq+1)
+			}
+			if from, to := inv.Get("From"), inv.Get("To"); !strings.HasPrefix(from, before.Remote) || !strings.HasPrefix(to, before.Local) {
+				t.Errorf("From %s, To %s: want %s and %s", from, to, before.Remote, before.Local)
+			}
+			if !strings.Contains(inv.Get("Contact"), b.SIP.String()) {
+				t.Errorf("Contact %s is not that of the new Asterisk", inv.Get("Contact"))
+			}
+			if media, err := rawphone.Remote(inv.Body); err != nil || media.Addr() != b.SIP.Addr() {
+				t.Errorf("media at %s (%v), want that of the new Asterisk", media, err)
+			}
+			l.viaRoute(t, inv)
+			l.respond(t, inv, 200, "OK", l.Media().SDP("sendrecv"))
+			l.viaRoute(t, l.take(t, "ACK", 5*time.Second, isRequest("ACK")))
+			l.echoes(t)
+			var ch struct {
+				ProtocolID string `json:"protocol_id"`
+			}
+			if _, err := b.ari("GET", "channels/"+l.id, nil, &ch); err != nil || ch.ProtocolID != l.d.CallID {
+				t.Errorf("protocol_id of %s is %q (%v), want the Call-ID %s", l.id, ch.ProtocolID, err, l.d.CallID)
+			}
+		}
+		if round == 0 {
+			b.kill(t)
+			b.start(t)
+		}
 	}
-	_ = b
+	for _, l := range lines {
+		l.Aim(b.SIP)
+		if ok := l.ask(t, "BYE", ""); ok.Status() != 200 {
+			t.Errorf("BYE after the second crash: %s", ok.Start)
+		}
+		l.gone(t, b)
+	}
+}
+
+// random is what differs between any two INVITEs.
+var random = regexp.MustCompile(`branch=[^;\s]+|tag=[^;\s]+|Call-ID: \S+|CSeq: \d+|o=- \d+ \d+|Content-Length: \d+|m=audio \d+|127\.\d+\.\d+\.\d+`)
+
+// TestB56WithoutVariables compares the INVITE of an ordinary call with that of the package's own module, byte by byte.
+func TestB56WithoutVariables(t *testing.T) {
+	var invites []string
+	for _, a := range []*asterisk{startUnpatched(t), startPatched(t)} {
+		l := newLine(t, a.SIP, 1)
+		// A variable of another name, and one that is empty, are no recovery either.
+		if err := a.originate("plain", "sip:alice@"+l.Hop().String(), map[string]string{"PJSIP_RECOVER": "x", "PJSIP_RECOVERY_ROUTES": ""}); err != nil {
+			t.Fatal(err)
+		}
+		inv := l.take(t, "INVITE", 5*time.Second, isRequest("INVITE"))
+		l.d = l.Called(inv)
+		l.respond(t, inv, 486, "Busy Here", "")
+		invites = append(invites, random.ReplaceAllString(inv.String(), "*"))
+		if log := a.log(t); strings.Contains(log, "Dialog not recovered") || strings.Contains(log, "RECOVERY_ERROR") {
+			t.Error("an ordinary call was logged as a recovery")
+		}
+	}
+	if invites[0] != invites[1] {
+		t.Errorf("unpatched:\n%s\npatched:\n%s", invites[0], invites[1])
+	}
+}
+
+// TestB57BadValue changes one value of a good recovery at a time. No INVITE leaves, the channel ends with a cause, and the reason names
+// the variable. The dialog is not harmed: the good values recover it afterwards.
+func TestB57BadValue(t *testing.T) {
+	b := startPatched(t)
+	l := newLine(t, b.SIP, 1)
+	l.d = madeUp(l)
+	ws := b.events(t)
+	tests := []struct{ name, value, reason string }{
+		{"FROM_URI", "", "FROM_URI is missing"},
+		{"FROM_TAG", "", "FROM_TAG is missing"},
+		{"TO_URI", "", "TO_URI is missing"},
+		{"TO_TAG", "", "TO_TAG is missing"},
+		{"CALL-ID", "", "CALL-ID is missing"},
+		{"CSEQ", "", "CSEQ is missing"},
+		{"REQUEST_URI", "", "REQUEST_URI is missing"},
+		{"FROM_URI", "mailto:a@example.com", "FROM_URI is 'mailto:a@example.com'"},
+		{"FROM_URI", "sip:a@b>;tag=x", "FROM_URI is 'sip:a@b>;tag=x'"},
+		{"TO_URI", `"A" <sip:a@example.com>`, "TO_URI is"},
+		{"TO_URI", "sip:", "TO_URI is 'sip:'"},
+		{"TO_URI", "sip:a@b\r\nX-Evil: 1", "TO_URI has a control character (0x0d)"},
+		{"FROM_DISPLAY", `a"b`, `FROM_DISPLAY is 'a"b'`},
+		{"TO_DISPLAY", `a\`, "TO_DISPLAY is"},
+		{"FROM_TAG", "a b", "FROM_TAG is 'a b'"},
+		{"TO_TAG", "a;b=c", "TO_TAG is 'a;b=c'"},
+		{"CALL-ID", "a b", "CALL-ID is 'a b'"},
+		{"CSEQ", "0", "CSEQ is '0'"},
+		{"CSEQ", "-1", "CSEQ is '-1'"},
+		{"CSEQ", "2147483647", "CSEQ is '2147483647', allowed: 1 to 2147483646"},
+		{"CSEQ", "99999999999999999999", "CSEQ is"},
+		{"REMOTE_CSEQ", "7x", "REMOTE_CSEQ is '7x'"},
+		{"REQUEST_URI", "tel:+4930", "REQUEST_URI is 'tel:+4930'"},
+		{"ROUTES", "1.2.3.4;lr", "ROUTES is '1.2.3.4;lr'"},
+		{"ROUTES", "<sip:1.2.3.4;lr>, ", "ROUTES is"},
+		{"ROUTES", "<sip:1.2.3.4;lr>\n<sip:1.2.3.5;lr>", "ROUTES has a control character (0x0a)"},
+		{"ROUTES", "<tel:+4930>", "ROUTES is"},
+		{"SDP_SESSION", "5", "belong together"},
+		{"SDP_VERSION", "-5", "SDP_VERSION is '-5'"},
+		{"ROUTE", "<sip:1.2.3.4;lr>", "there is no variable PJSIP_RECOVERY_ROUTE"},
+	}
+	for i, tt := range tests {
+		v := l.variables()
+		v["PJSIP_RECOVERY_"+tt.name] = tt.value
+		id := fmt.Sprintf("bad%d", i)
+		if err := b.originate(id, l.target(), v); err != nil {
+			t.Fatal(err)
+		}
+		cause, reason := ended(t, ws, id)
+		want := 100 // invalid information element contents
+		if tt.value == "" || strings.Contains(tt.reason, "belong together") {
+			want = 96 // mandatory information element is missing
+		}
+		if cause != want || !strings.Contains(reason, tt.reason) {
+			t.Errorf("%s=%q: cause %d, %q; want %d, %q", tt.name, tt.value, cause, reason, want, tt.reason)
+		}
+		if !strings.Contains(b.log(t), "Dialog not recovered: "+strings.SplitN(reason, "\n", 2)[0]) {
+			t.Errorf("%s=%q: the log does not say %q", tt.name, tt.value, reason)
+		}
+	}
+	if m := l.Messages(); len(m) > 0 {
+		t.Errorf("messages after refused recoveries: %s", m[0])
+	}
+	l.id = "good"
+	l.recovered(t, b)
+	l.echoes(t)
+
+	// The same crash reported twice: the second channel fails, the first one's dialog goes on (B49).
+	v := l.variables()
+	v["PJSIP_RECOVERY_CSEQ"] = "50"
+	if err := b.originate("twice", l.target(), v); err != nil {
+		t.Fatal(err)
+	}
+	if cause, reason := ended(t, ws, "twice"); cause != 7 || !strings.Contains(reason, "is already here") {
+		t.Errorf("the second recovery of one dialog: cause %d, %q", cause, reason)
+	}
+	l.silence(t, "INVITE of a second recovery", 200*time.Millisecond, isRequest("INVITE"))
+	if ok := l.ask(t, "BYE", ""); ok.Status() != 200 {
+		t.Errorf("BYE after a second recovery: %s", ok.Start)
+	}
+}
+
+// events subscribes to everything that an Asterisk tells about its channels.
+func (a *asterisk) events(t *testing.T) *websocket.Conn {
+	t.Helper()
+	url := fmt.Sprintf("ws://%s:8088/ari/events?app=test&subscribeAll=true&api_key=test:test", a.SIP.Addr())
+	ws, res, err := websocket.Dial(t.Context(), url, &websocket.DialOptions{Subprotocols: []string{"ari"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Body != nil {
+		_ = res.Body.Close()
+	}
+	t.Cleanup(func() { _ = ws.CloseNow() })
+	return ws
+}
+
+// ended reads events up to the end of a channel: its Q.850 cause, and what its variable says of the refusal.
+func ended(t *testing.T, ws *websocket.Conn, id string) (cause int, reason string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for {
+		_, b, err := ws.Read(ctx)
+		if err != nil {
+			t.Fatalf("end of channel %s: %v", id, err)
+		}
+		var e struct {
+			Type, Variable, Value string
+			Cause                 int
+			Channel               struct{ ID string }
+		}
+		if err := json.Unmarshal(b, &e); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case e.Channel.ID != id:
+		case e.Type == "ChannelVarset" && e.Variable == "PJSIP_RECOVERY_ERROR":
+			reason = e.Value
+		case e.Type == "ChannelDestroyed":
+			return e.Cause, reason
+		}
+	}
+}
+
+// madeUp is a dialog that no Asterisk ever held. For a recovery there is no difference.
+func madeUp(l *line) *rawphone.Dialog {
+	d := l.Place("sip:echo@farm.example.com")
+	d.Remote = `"Farm, \"Q\" Ünit" <sip:echo@farm.example.com>`
+	d.RemoteTag, d.FarCSeq = "farm-"+d.LocalTag, 20
+	d.RecordRoute = l.hops
+	d.Route = nil
+	d.Target = "sip:" + l.Next().String()
+	return d
 }

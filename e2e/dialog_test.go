@@ -158,10 +158,10 @@ func becomes(t *testing.T, what string, d time.Duration, ok func() bool) {
 	}
 }
 
-// gone waits for the end of a channel.
-func (a *asterisk) gone(t *testing.T, id string) {
+// gone waits for the end of the line's channel.
+func (l *line) gone(t *testing.T, a *asterisk) {
 	t.Helper()
-	becomes(t, "channel "+id+" ends", 5*time.Second, func() bool { return !slices.Contains(a.channels(t), id) })
+	becomes(t, "channel "+l.id+" ends", 5*time.Second, func() bool { return !slices.Contains(a.channels(t), l.id) })
 }
 
 // role is which side of the first call the farm had.
@@ -245,7 +245,8 @@ func (l *line) recordRoute() []rawphone.Field {
 func (l *line) call(t *testing.T, a *asterisk, r role) {
 	t.Helper()
 	if r == farmCalled {
-		l.d = l.Place("sip:echo@" + a.SIP.String())
+		l.d = l.Place("sip:echo@" + a.SIP.Addr().String()) // RFC 3261 table 1: no port in To
+		l.d.Target = "sip:echo@" + a.SIP.String()
 		m, err := l.Invite(l.d, l.Media().SDP("sendrecv"), l.recordRoute()...)
 		if err != nil {
 			t.Fatal(err)
@@ -402,3 +403,5 @@ func rss(t *testing.T, p *process) int {
 	t.Fatal("no VmRSS")
 	return 0
 }
+
+func itoa(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -105,6 +105,20 @@ func (p *Phone) Addr() netip.AddrPort {
 // Hop is the address of the proxies in front of the phone.
 func (p *Phone) Hop() netip.AddrPort { return p.hop.LocalAddr().(*net.UDPAddr).AddrPort() }
 
+// Aim turns the phone's requests to another next hop, as a record-routing edge would. A TCP connection stays where it is.
+func (p *Phone) Aim(next netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cfg.Next = next
+}
+
+// Next is where the phone's requests go.
+func (p *Phone) Next() netip.AddrPort {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cfg.Next
+}
+
 // Media is the phone's audio.
 func (p *Phone) Media() *Media { return p.media }
 
@@ -132,7 +146,7 @@ func (p *Phone) Send(m *Message) error {
 		_, err := p.tcp.Write(m.Bytes())
 		return err
 	}
-	conn, to := p.own, p.cfg.Next
+	conn, to := p.own, p.Next()
 	if m.Status() != 0 {
 		to = m.From
 	}

@@ -1,0 +1,188 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"rtcedge/bench/rawphone"
+)
+
+// eachRole recovers calls of both roles, killed in the middle, and runs a check with each of them at the same time.
+func eachRole(t *testing.T, hops int, checks map[string]func(t *testing.T, l *line, b *asterisk)) {
+	t.Helper()
+	a, b := startPatched(t), startPatched(t)
+	lines := map[string]*line{}
+	for _, r := range bothRoles {
+		for name := range checks {
+			l := newLine(t, a.SIP, hops)
+			l.call(t, a, r)
+			l.Aim(b.SIP)
+			lines[name+string(r)] = l
+		}
+	}
+	a.kill(t)
+	t.Run("recovered", func(t *testing.T) {
+		for _, r := range bothRoles {
+			for name, check := range checks {
+				l := lines[name+string(r)]
+				t.Run(name+", "+string(r), func(t *testing.T) {
+					t.Parallel()
+					check(t, l, b)
+				})
+			}
+		}
+	})
+}
+
+// TestB58Requests sends what phones send inside of a dialog.
+func TestB58Requests(t *testing.T) {
+	eachRole(t, 2, map[string]func(*testing.T, *line, *asterisk){
+		"BYE": func(t *testing.T, l *line, b *asterisk) {
+			l.recovered(t, b)
+			if ok := l.ask(t, "BYE", ""); ok.Status() != 200 {
+				t.Errorf("BYE: %s", ok.Start)
+			}
+			l.gone(t, b)
+		},
+		"re-INVITE": func(t *testing.T, l *line, b *asterisk) {
+			l.recovered(t, b)
+			ok := l.ask(t, "INVITE", l.Media().SDP("sendonly"))
+			if ok.Status() != 200 || !strings.Contains(ok.Body, "a=recvonly") {
+				t.Errorf("hold: %s", ok)
+			}
+			if err := l.Ack(l.d); err != nil {
+				t.Fatal(err)
+			}
+			ok = l.ask(t, "INVITE", l.Media().SDP("sendrecv"))
+			if ok.Status() != 200 || !strings.Contains(ok.Body, "a=sendrecv") {
+				t.Errorf("resume: %s", ok)
+			}
+			if err := l.Ack(l.d); err != nil {
+				t.Fatal(err)
+			}
+			l.d.Far = ok
+			l.echoes(t)
+		},
+		"UPDATE, INFO and an old CSeq": func(t *testing.T, l *line, b *asterisk) {
+			l.recovered(t, b)
+			if ok := l.ask(t, "UPDATE", l.Media().SDP("sendrecv")); ok.Status() != 200 {
+				t.Errorf("UPDATE: %s", ok.Start)
+			}
+			if ok := l.ask(t, "INFO", "Signal=5\r\nDuration=160\r\n", rawphone.Field{Name: "Content-Type", Value: "application/dtmf-relay"}); ok.Status() != 200 {
+				t.Errorf("INFO: %s", ok.Start)
+			}
+			l.d.CSeq -= 3 // REMOTE_CSEQ told the new Asterisk what the phone had sent
+			if ok := l.ask(t, "UPDATE", ""); ok.Status() != 500 {
+				t.Errorf("UPDATE with an old CSeq: %s, want 500", ok.Start)
+			}
+		},
+		"REFER": func(t *testing.T, l *line, b *asterisk) {
+			l.recovered(t, b)
+			if ok := l.ask(t, "REFER", "", rawphone.Field{Name: "Refer-To", Value: "<sip:echo@" + b.SIP.String() + ">"}); ok.Status() != 202 {
+				t.Fatalf("REFER: %s", ok.Start)
+			}
+			n := l.take(t, "NOTIFY", 5*time.Second, isRequest("NOTIFY"))
+			l.viaRoute(t, n)
+			l.respond(t, n, 200, "OK", "")
+		},
+		"OPTIONS": func(t *testing.T, l *line, b *asterisk) {
+			// No answer, as with an unpatched Asterisk: TestB58Options compares.
+			l.recovered(t, b)
+			if _, err := l.Request(l.d, "OPTIONS", ""); err != nil {
+				t.Fatal(err)
+			}
+			l.silence(t, "answer to OPTIONS", time.Second, l.answer("OPTIONS"))
+		},
+		"200 again": func(t *testing.T, l *line, b *asterisk) {
+			inv := l.recover(t, b, nil)
+			body := l.Media().SDP("sendrecv")
+			ok := l.respond(t, inv, 200, "OK", body)
+			l.take(t, "ACK", 5*time.Second, isRequest("ACK"))
+			// To the phone the ACK was lost: it sends its 200 again, as RFC 3261 section 13.3.1.4 has it, up to 64 times T1.
+			for _, wait := range []time.Duration{500 * time.Millisecond, time.Second, 5 * time.Second} {
+				time.Sleep(wait)
+				if err := l.Send(ok); err != nil {
+					t.Fatal(err)
+				}
+				ack := l.take(t, "ACK of a 200 that comes again", 2*time.Second, func(m *rawphone.Message) bool { return m.Method() == "ACK" && m.Status() == 0 })
+				l.viaRoute(t, ack)
+			}
+			l.echoes(t)
+		},
+		"BYE of the farm": func(t *testing.T, l *line, b *asterisk) {
+			l.recovered(t, b)
+			if status, err := b.ari("DELETE", "channels/"+l.id, nil, nil); err != nil || status != 204 {
+				t.Fatalf("DELETE: %d, %v", status, err)
+			}
+			bye := l.take(t, "BYE", 5*time.Second, isRequest("BYE"))
+			l.viaRoute(t, bye)
+			if n, _ := bye.CSeq(); n != l.d.FarCSeq+1 {
+				t.Errorf("BYE has CSeq %d, want %d", n, l.d.FarCSeq+1)
+			}
+			l.respond(t, bye, 200, "OK", "")
+		},
+		"session timer": func(t *testing.T, l *line, b *asterisk) {
+			l.recovered(t, b, rawphone.Field{Name: "Require", Value: "timer"}, rawphone.Field{Name: "Session-Expires", Value: "90;refresher=uac"})
+			refresh := l.take(t, "refresh of the session after half of its time", 60*time.Second, func(m *rawphone.Message) bool {
+				return m.Status() == 0 && (m.Method() == "UPDATE" || m.Method() == "INVITE") && !m.Resent
+			})
+			l.viaRoute(t, refresh)
+			if n, _ := refresh.CSeq(); n != l.d.FarCSeq+1 {
+				t.Errorf("the refresh has CSeq %d, want %d", n, l.d.FarCSeq+1)
+			}
+			l.respond(t, refresh, 200, "OK", "", rawphone.Field{Name: "Require", Value: "timer"}, rawphone.Field{Name: "Session-Expires", Value: "90;refresher=uac"})
+			if ok := l.ask(t, "BYE", ""); ok.Status() != 200 {
+				t.Errorf("BYE after a refresh: %s", ok.Start)
+			}
+		},
+	})
+}
+
+// TestB58Options shows why no answer to OPTIONS is right: the package's own module gives none either.
+func TestB58Options(t *testing.T) {
+	a := startUnpatched(t)
+	l := newLine(t, a.SIP, 0)
+	l.call(t, a, farmCalled)
+	if _, err := l.Request(l.d, "OPTIONS", ""); err != nil {
+		t.Fatal(err)
+	}
+	l.silence(t, "answer to OPTIONS", time.Second, l.answer("OPTIONS"))
+}
+
+// TestB59RouteSet answers the recovery with every kind of Record-Route, wrong ones too. ACK and BYE take the route set that the dialog
+// always had, with all its entries in their order.
+func TestB59RouteSet(t *testing.T) {
+	with := func(fields func(l *line) []rawphone.Field) func(*testing.T, *line, *asterisk) {
+		return func(t *testing.T, l *line, b *asterisk) {
+			l.recovered(t, b, fields(l)...)
+			if _, err := b.ari("DELETE", "channels/"+l.id, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			bye := l.take(t, "BYE", 5*time.Second, isRequest("BYE"))
+			l.viaRoute(t, bye)
+			l.respond(t, bye, 200, "OK", "")
+		}
+	}
+	for _, hops := range []int{2, 3} {
+		t.Run(fmt.Sprint(hops, " hops"), func(t *testing.T) {
+			eachRole(t, hops, map[string]func(*testing.T, *line, *asterisk){
+				"none": with(func(*line) []rawphone.Field { return nil }),
+				"the same": with(func(l *line) []rawphone.Field {
+					var f []rawphone.Field
+					for _, r := range slices.Backward(strings.Split(l.variables()["PJSIP_RECOVERY_ROUTES"], ", ")) {
+						f = append(f, rawphone.Field{Name: "Record-Route", Value: r})
+					}
+					return f
+				}),
+				"another": with(func(*line) []rawphone.Field {
+					return []rawphone.Field{{Name: "Record-Route", Value: "<sip:127.8.8.8;lr>"}}
+				}),
+			})
+		})
+	}
+}
