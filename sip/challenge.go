@@ -31,7 +31,7 @@ func (p *Proxy) who(c *pass) bool {
 	if open || m.Method() == message.Ack || m.Method() == message.Cancel || p.provesDialog(c) {
 		return true
 	}
-	if t := c.policy.trunk(c.from.Addr()); t != nil {
+	if t := p.trunk(c); t != nil {
 		if t.Domain != "" && !below(m.Target().Host, t.Domain) {
 			p.refuse(c, 403, "Not the Trunk's Domain", DropForbidden)
 			return false

@@ -26,7 +26,7 @@ func (p *Proxy) flooded(c *pass) bool {
 	if within(pol.exempt, a) {
 		return false
 	}
-	if t := pol.trunk(a); t != nil && !t.Digest {
+	if t := p.trunk(c); t != nil && !t.Digest {
 		return false
 	}
 	return !pol.rate.Allow(a, c.now)

@@ -34,13 +34,16 @@ func (c *Config) Reloadable() Reloadable {
 	return Reloadable{c.Farms, c.Rules, c.Domains, c.Codecs, c.Trunks, c.PSTN, c.Exempt, c.RateLimit, c.Ban, c.Scanners, c.Overload}
 }
 
-// Trunk is a provider or exchange that is known by its address.
+// Trunk is a provider or exchange that is known by its address, its certificate, or both.
 type Trunk struct {
 	// Name is for the operator's eyes. Default: none.
 	Name string
-	// Prefixes are the addresses that its requests come from. Required. A datagram's source can be forged: where the network does
-	// not keep such out, use TCP, TLS or Digest.
+	// Prefixes are the addresses that its requests come from. Required, unless Certificate is given. A datagram's source can be forged: where the
+	// network does not keep such out, use TCP, TLS or Digest.
 	Prefixes []netip.Prefix
+	// Certificate is the name that its TLS client certificate must prove, a chain to Transport.TLS.ClientCAs behind it: a DNS name or the host of
+	// a sip: URI among the subject's alternative names, or the common name where there are none (RFC 5922 section 7.1). Default: none.
+	Certificate string
 	// Digest wants a digest besides the address. Default false: the address is enough. Without it the trunk is also free of the
 	// rate limit.
 	Digest bool
@@ -92,13 +95,13 @@ func newPolicy(r *Reloadable, old *policy) (*policy, error) {
 	}
 	var err error
 	for i, t := range r.Trunks {
-		if len(t.Prefixes) == 0 {
-			return nil, fmt.Errorf("trunk %d %q: no prefix", i+1, t.Name)
+		if len(t.Prefixes) == 0 && t.Certificate == "" {
+			return nil, fmt.Errorf("trunk %d %q: neither prefix nor certificate", i+1, t.Name)
 		}
 		if t.Prefixes, err = plain(t.Prefixes); err != nil {
 			return nil, fmt.Errorf("trunk %d %q: %w", i+1, t.Name, err)
 		}
-		t.Domain = strings.ToLower(t.Domain)
+		t.Domain, t.Certificate = strings.ToLower(t.Domain), strings.ToLower(t.Certificate)
 		pol.trunks = append(pol.trunks, t)
 	}
 	if pol.pstn, err = plain(r.PSTN); err != nil {
@@ -160,11 +163,13 @@ func within(list []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-// trunk finds the trunk that an address belongs to, nil if none.
-func (pol *policy) trunk(a netip.Addr) *Trunk {
-	for i := range pol.trunks {
-		if within(pol.trunks[i].Prefixes, a) {
-			return &pol.trunks[i]
+// trunk finds the trunk that a message's sender is, nil if none.
+func (p *Proxy) trunk(c *pass) *Trunk {
+	trunks := c.policy.trunks
+	for i := range trunks {
+		t := &trunks[i]
+		if (len(t.Prefixes) == 0 || within(t.Prefixes, c.from.Addr())) && (t.Certificate == "" || p.certified(c, t.Certificate)) {
+			return t
 		}
 	}
 	return nil
@@ -189,12 +194,26 @@ func below(host []byte, domain string) bool {
 	return n > 1 && host[n-1] == '.' && message.EqualFold(host[n:], domain)
 }
 
+// policyOf makes a policy that fits the listeners.
+func (p *Proxy) policyOf(r *Reloadable, old *policy) (*policy, error) {
+	pol, err := newPolicy(r, old)
+	if err != nil {
+		return nil, err
+	}
+	for i := range pol.trunks {
+		if t := &pol.trunks[i]; t.Certificate != "" && p.cfg.Transport.TLS.ClientCAs == "" {
+			return nil, fmt.Errorf("trunk %d %q: certificate %s, but no authorities of client certificates are given", i+1, t.Name, t.Certificate)
+		}
+	}
+	return pol, nil
+}
+
 // Reload takes a new policy and new farm nodes. A message that is on its way keeps the policy with which it began; none is lost.
 // On an error everything stays as it was.
 func (p *Proxy) Reload(r Reloadable) error {
 	p.reloading.Lock()
 	defer p.reloading.Unlock()
-	pol, err := newPolicy(&r, p.policy.Load())
+	pol, err := p.policyOf(&r, p.policy.Load())
 	if err != nil {
 		return fmt.Errorf("sip: %w", err)
 	}

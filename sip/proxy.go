@@ -27,6 +27,7 @@ type Proxy struct {
 	policy    atomic.Pointer[policy]
 	transport *transport.Transport
 	out       sender
+	peers     peers // nil: no connections
 	now       func() time.Time
 	queues    []*queue
 	proofs    chan *job // requests whose user must be asked for; nil where all users are known
@@ -79,7 +80,7 @@ func newProxy(cfg Config, now func() time.Time) (*Proxy, error) {
 	p.farms = farms
 	p.cfg = cfg
 	reloadable := cfg.Reloadable()
-	pol, err := newPolicy(&reloadable, nil)
+	pol, err := p.policyOf(&reloadable, nil)
 	if err != nil {
 		return nil, fmt.Errorf("sip: %w", err)
 	}
@@ -99,6 +100,7 @@ func newProxy(cfg Config, now func() time.Time) (*Proxy, error) {
 // attach takes the open listeners and what sends on them.
 func (p *Proxy) attach(listeners []*transport.Listener, out sender) {
 	p.out = out
+	p.peers, _ = out.(peers)
 	for i, l := range listeners {
 		p.sides = append(p.sides, newSide(l, i))
 		p.split = p.split || l.Internal()

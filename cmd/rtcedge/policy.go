@@ -30,7 +30,8 @@ func (k *policyKnobs) declare(s *config.Set) {
 	s.List(&k.rules, "rule", nil, "farm=NAME[,method=M][,domain=D][,user=U]", "where new dialogs go; the first that fits counts; domain and user: exact, prefix*, *suffix, 7000-7999, ~regexp; "+
 		"none: REGISTER to registrar, 7000-7999 and conference.* to conference, SUBSCRIBE, NOTIFY, PUBLISH and MESSAGE to registrar, the rest to call", "farm=call|conference|registrar and method, domain, user, comma separated",
 		func(t string) error { _, err := parseRule(t); return err })
-	s.List(&k.trunks, "trunk", nil, "CIDR[,digest][,domain=D][,name=N]", "source of a provider: not challenged, unless digest; may call D only", "CIDR like 192.0.2.0/24, then digest, domain=D, name=N",
+	s.List(&k.trunks, "trunk", nil, "[CIDR][,cert=NAME][,digest][,domain=D][,name=N]", "source of a provider, by address, by client certificate (--tls-client-ca) or both: not challenged, unless digest; may call D only",
+		"CIDR like 192.0.2.0/24 or cert=NAME, then digest, domain=D, name=N",
 		func(t string) error { _, err := parseTrunk(t); return err })
 	cidr := func(t string) error { _, err := parsePrefix(t); return err }
 	s.List(&k.pstn, "pstn", nil, "CIDR", "sources that may call the domain pstn.*; none: nobody outside may", "CIDR or IP address", cidr)
@@ -116,8 +117,8 @@ func parseRule(text string) (sip.Rule, error) {
 func parseTrunk(text string) (sip.Trunk, error) {
 	var t sip.Trunk
 	for i, part := range strings.Split(text, ",") {
-		switch key, value, _ := strings.Cut(part, "="); {
-		case i == 0:
+		switch key, value, pair := strings.Cut(part, "="); {
+		case i == 0 && !pair:
 			p, err := parsePrefix(part)
 			if err != nil {
 				return t, err
@@ -125,6 +126,8 @@ func parseTrunk(text string) (sip.Trunk, error) {
 			t.Prefixes = []netip.Prefix{p}
 		case part == "digest":
 			t.Digest = true
+		case key == "cert" && value != "":
+			t.Certificate = value
 		case key == "domain" && value != "":
 			t.Domain = value
 		case key == "name" && value != "":
@@ -132,6 +135,9 @@ func parseTrunk(text string) (sip.Trunk, error) {
 		default:
 			return t, fmt.Errorf("unknown word %q", part)
 		}
+	}
+	if t.Prefixes == nil && t.Certificate == "" {
+		return t, errors.New("neither CIDR nor cert=NAME")
 	}
 	return t, nil
 }

@@ -45,8 +45,10 @@ type edgeKnobs struct {
 	domains      []string
 	realm        string
 	codecs       []string
-	tlsCert      string
-	tlsKey       string
+	tlsCerts     []string
+	tlsKeys      []string
+	tlsClientCA  string
+	tlsRoots     string
 	mediaTimeout time.Duration
 }
 
@@ -67,8 +69,16 @@ func (k *edgeKnobs) declare(s *config.Set) {
 			}
 			return nil
 		})
-	s.String(&k.tlsCert, "tls-cert", "", "FILE", "certificate chain (PEM) of the tls and wss listeners; read again when it changes; none: a self-signed one")
-	s.String(&k.tlsKey, "tls-key", "", "FILE", "its key (PEM)")
+	file := func(t string) error {
+		if t == "" {
+			return errors.New("empty")
+		}
+		return nil
+	}
+	s.List(&k.tlsCerts, "tls-cert", nil, "FILE", "certificate chain (PEM) of the tls and wss listeners; several: the client's SNI chooses, the first is for the others; read again when it changes; none: a self-signed one", "a file", file)
+	s.List(&k.tlsKeys, "tls-key", nil, "FILE", "its key (PEM); as many as certificates, in their order", "a file", file)
+	s.String(&k.tlsClientCA, "tls-client-ca", "", "FILE", "authorities (PEM) of client certificates, for --trunk cert=NAME; none: clients are asked for none")
+	s.String(&k.tlsRoots, "tls-roots", "", "FILE", "authorities (PEM) of the servers that we connect to by tls; none: those of the system")
 	s.Duration(&k.mediaTimeout, "media-timeout", 2*time.Second, 50*time.Millisecond, "an offer or answer that media does not answer in this time fails the call with 503")
 }
 
@@ -215,12 +225,15 @@ func reloadSIP(e *env, secret []byte, proxy *sip.Proxy) error {
 // config is the proxy's for both roles that have one.
 func (k *edgeKnobs) config(e *env, secret []byte, listeners []transport.ListenerConfig, farms dispatch.Config, media sip.Media) (sip.Config, error) {
 	tc := transport.Config{Listeners: listeners, Workers: k.workers, Log: e.log}
+	tc.TLS.ClientCAs, tc.TLS.RootCAs = k.tlsClientCA, k.tlsRoots
 	if slices.ContainsFunc(listeners, func(l transport.ListenerConfig) bool { return l.Proto.Secure() }) {
 		switch {
-		case (k.tlsCert == "") != (k.tlsKey == ""):
-			return sip.Config{}, usage(errors.New("--tls-cert and --tls-key: one is given without the other (allowed: both, or none)"))
-		case k.tlsCert != "":
-			tc.TLS.Files = []transport.CertificateFile{{Cert: k.tlsCert, Key: k.tlsKey}}
+		case len(k.tlsCerts) != len(k.tlsKeys):
+			return sip.Config{}, usage(fmt.Errorf("--tls-cert and --tls-key: %d certificates and %d keys (allowed: both, in pairs, or none)", len(k.tlsCerts), len(k.tlsKeys)))
+		case len(k.tlsCerts) > 0:
+			for i := range k.tlsCerts {
+				tc.TLS.Files = append(tc.TLS.Files, transport.CertificateFile{Cert: k.tlsCerts[i], Key: k.tlsKeys[i]})
+			}
 		default:
 			cert, err := selfSigned(listeners, time.Now())
 			if err != nil {
