@@ -38,6 +38,8 @@ type Farm interface {
 	Exists(ctx context.Context, node bridge.NodeID, channel string) (bool, error)
 	// Hangup ends a channel. The patched node says BYE in the old dialog.
 	Hangup(ctx context.Context, node bridge.NodeID, channel string) error
+	// Clear ends all channels of a node that was dead and is not, and returns when none is left.
+	Clear(ctx context.Context, node bridge.NodeID) error
 }
 
 // Channel is what a node is asked to place.

@@ -450,19 +450,19 @@ func (r *Recoverer) Stats() Stats {
 
 // Back is for the sentinel: a node that answers again. A new process has none of the old dialogs, so the fence falls. The old process still
 // has them: it is rid of its channels first, behind the fence, where its BYEs reach nobody.
-func (r *Recoverer) Back(ctx context.Context, b Return, sip string, clear func(context.Context) error) {
+func (r *Recoverer) Back(ctx context.Context, b Return) {
 	crashes, _, err := r.buckets(ctx)
 	if err != nil {
 		return
 	}
 	if _, err := crashes.Get(ctx, crashKey(b.Node, b.Epoch)); err == nil {
-		if err := clear(ctx); err != nil {
+		if err := r.cfg.Farm.Clear(ctx, b.Node); err != nil {
 			r.cfg.Logger.Warn("node stays fenced: its old channels are still there", "node", b.Node, "err", err)
 			return
 		}
 	}
 	for _, e := range r.cfg.Edges {
-		if err := e.Unfence(ctx, sip); err != nil {
+		if err := e.Unfence(ctx, b.SIP); err != nil {
 			r.cfg.Logger.Warn("an edge does not take the node back", "node", b.Node, "err", err)
 		}
 	}

@@ -36,6 +36,8 @@ type world struct {
 	lost    map[string]error // dialogs that cannot be rebuilt
 	onAsk   func(node bridge.NodeID)
 	channel map[string]bridge.NodeID
+	clear   error
+	cleared int
 }
 
 func newWorld(t *testing.T, nodes ...bridge.NodeID) *world {
@@ -182,6 +184,11 @@ func (w *world) Hangup(_ context.Context, _ bridge.NodeID, channel string) error
 	defer w.mu.Unlock()
 	w.hungUp = append(w.hungUp, channel)
 	return nil
+}
+
+func (w *world) Clear(context.Context, bridge.NodeID) error {
+	w.cleared++
+	return w.clear
 }
 
 func (w *world) Fence(_ context.Context, sip string) error {
@@ -448,19 +455,20 @@ func TestB54Back(t *testing.T) {
 	r.Dead(t.Context(), death("call1", "e1"))
 	w.crash(r, "call1", "e1")
 	const sip = "udp:192.0.2.9:5080"
-	cleared := 0
-	old := Return{Node: "call1", Epoch: "e1"}
-	r.Back(t.Context(), old, sip, func(context.Context) error { cleared++; return errors.New("no") })
+	old := Return{Node: "call1", Epoch: "e1", SIP: sip}
+	w.clear = errors.New("no")
+	r.Back(t.Context(), old)
 	if !slices.Contains(w.fenced, sip) {
 		t.Fatal("the fence fell although the old channels are there")
 	}
-	r.Back(t.Context(), old, sip, func(context.Context) error { cleared++; return nil })
-	if slices.Contains(w.fenced, sip) || cleared != 2 {
-		t.Errorf("fenced %v after %d clearings", w.fenced, cleared)
+	w.clear = nil
+	r.Back(t.Context(), old)
+	if slices.Contains(w.fenced, sip) || w.cleared != 2 {
+		t.Errorf("fenced %v after %d clearings", w.fenced, w.cleared)
 	}
 	w.fenced = []string{sip}
-	r.Back(t.Context(), Return{Node: "call1", Epoch: "e2"}, sip, func(context.Context) error { t.Error("a new process was cleared"); return nil })
-	if slices.Contains(w.fenced, sip) {
-		t.Error("a new process stays fenced")
+	r.Back(t.Context(), Return{Node: "call1", Epoch: "e2", SIP: sip})
+	if slices.Contains(w.fenced, sip) || w.cleared != 2 {
+		t.Errorf("fenced %v after %d clearings: a new process needs none, and no fence", w.fenced, w.cleared)
 	}
 }

@@ -30,6 +30,7 @@ type Death struct {
 type Return struct {
 	Node  bridge.NodeID
 	Epoch string
+	SIP   string // udp:IP:PORT
 }
 
 // SentinelConfig is what a sentinel needs.
@@ -75,6 +76,7 @@ type NodeStatus struct {
 	ID      bridge.NodeID `json:"id"`
 	ARI     string        `json:"ari"`
 	SIP     string        `json:"sip"`
+	Roles   []string      `json:"roles"`
 	Epoch   string        `json:"epoch"`
 	Verdict string        `json:"verdict"`
 	Reason  string        `json:"reason,omitempty"`
@@ -153,7 +155,7 @@ func (s *Sentinel) round(ctx context.Context, n *watched) {
 		if back {
 			s.cfg.Logger.Info("node is back", "node", id.id, "epoch", id.epoch)
 			if s.cfg.Back != nil {
-				s.cfg.Back(ctx, Return{Node: id.id, Epoch: id.epoch})
+				s.cfg.Back(ctx, Return{Node: id.id, Epoch: id.epoch, SIP: id.sip})
 			}
 		}
 	case verdict == Dead && !n.dead && n.known.id != "":
@@ -186,7 +188,8 @@ func (s *Sentinel) count(n *watched) bool {
 func (s *Sentinel) show(n *watched, v Verdict, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n.status.ID, n.status.SIP, n.status.Epoch, n.status.Verdict, n.status.Reason = n.known.id, n.known.sip, n.known.epoch, v.String(), reason
+	n.status.ID, n.status.SIP, n.status.Roles, n.status.Epoch = n.known.id, n.known.sip, n.known.roles, n.known.epoch
+	n.status.Verdict, n.status.Reason = v.String(), reason
 }
 
 // bad is when the first of the witnesses that are bad now turned so.
