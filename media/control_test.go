@@ -58,7 +58,8 @@ func TestB22Gates(t *testing.T) {
 	for _, req := range []ng.Request{
 		{Command: "block media", CallID: "c", FromTag: "nobody"}, {Command: "block media", CallID: "nobody"},
 		{Command: "play dtmf", CallID: "c", Code: "1"}, {Command: "play dtmf", CallID: "c", FromTag: "a", Code: "x"},
-		{Command: "start forwarding", CallID: "c"}, {Command: "play media", CallID: "c"}, {Command: "subscribe request", CallID: "c"},
+		{Command: "start forwarding", CallID: "c"}, {Command: "play media", CallID: "c"}, {Command: "play media", CallID: "c", File: "x.wav"}, {Command: "play media", CallID: "c", Blob: []byte("RIFF")},
+		{Command: "subscribe request", CallID: "c"},
 	} {
 		if resp := r.do(req); resp.Result != ng.ResultError || len(resp.ErrorReason) < 15 {
 			t.Errorf("%s: %+v", req.Command, resp)

@@ -21,7 +21,7 @@ const (
 	dropRTCP                          // malformed RTCP, or a packet type that ends here
 	dropSeal                          // SRTP could not be sealed (key life used up)
 	dropSend                          // the socket refused the packet
-	dropBlocked                       // block media, block DTMF or silence media
+	dropBlocked                       // block media, block DTMF, silence media or play media
 	dropJoined                        // from a party whose place a joined stream has taken
 	numDrops
 )

@@ -22,6 +22,7 @@ type Engine struct {
 	dtls      *dtlsAgent
 	recorder  *recorder  // nil without a directory
 	handovers *sync.Pool // of packets between workers
+	clips     *clips
 
 	// Counters.
 	callsTotal, timeouts, rejected, limited, failed atomic.Uint64
@@ -67,6 +68,9 @@ func New(cfg Config) (*Engine, error) {
 			return nil, err
 		}
 	}
+	if e.clips, err = newClips(cfg.MediaDir); err != nil {
+		return nil, err
+	}
 	for _, i := range cfg.Interfaces {
 		e.networks = append(e.networks, &network{Interface: i, pool: e.poolOf(i)})
 	}
@@ -79,6 +83,7 @@ func New(cfg Config) (*Engine, error) {
 			if e.recorder != nil {
 				_ = e.recorder.root.Close()
 			}
+			e.clips.close()
 			return nil, fmt.Errorf("start worker: %w", err)
 		}
 		e.workers = append(e.workers, w)
@@ -149,6 +154,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	e.dtls.close()
+	e.clips.close()
 	stopWriting() // the workers have ended, so every packet is in a ring
 	<-recorded
 	return err
@@ -335,8 +341,10 @@ func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, er
 		return e.Comfort(req)
 	case ng.CmdStartForwarding, ng.CmdStopForwarding:
 		return nil, fmt.Errorf("%s: this node forwards to no other place; start recording writes pcap and WAV files", req.Command)
-	case ng.CmdPlayMedia, ng.CmdStopMedia:
-		return nil, fmt.Errorf("%s: this node plays no files; let the farm behind it play", req.Command)
+	case ng.CmdPlayMedia:
+		return e.PlayMedia(req)
+	case ng.CmdStopMedia:
+		return e.StopMedia(req)
 	case ng.CmdPublish, ng.CmdSubscribe, ng.CmdSubscribeAnswer, ng.CmdUnsubscribe:
 		return nil, fmt.Errorf("%s: this node has two parties per dialog and no subscriptions; conferences are the bridge's", req.Command)
 	}

@@ -114,6 +114,10 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 // carry takes b[:n], a packet that leg l accepted, to the other leg. Its payload type is one of the route's.
 func (s *stream) carry(l *leg, r *route, b []byte, hdr, n int, now time.Time) {
 	f, peer := &r.flows[l.side], &s.legs[1-l.side]
+	if peer.playing != nil {
+		l.drop(dropBlocked)
+		return
+	}
 	if f.pipe != nil {
 		s.transcode(l, peer, r, b[:n], hdr, now)
 		return

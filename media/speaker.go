@@ -24,7 +24,8 @@ const (
 type speaker struct {
 	// Constant.
 	leg        *leg
-	complexity int // of Opus
+	complexity int       // of Opus
+	play       *playback // nil: comfort noise
 
 	// Owned by the worker.
 	ended bool
@@ -87,7 +88,7 @@ func (w *worker) comfort(v *speaker) {
 		return
 	}
 	for _, other := range w.speakers {
-		if other.leg == v.leg && !other.ended {
+		if other.leg == v.leg && other.play == nil && !other.ended {
 			return
 		}
 	}
@@ -101,7 +102,7 @@ func (w *worker) comfort(v *speaker) {
 // hush ends the comfort noise of a leg.
 func (w *worker) hush(l *leg) {
 	for _, v := range w.speakers {
-		if v.leg == l {
+		if v.leg == l && v.play == nil {
 			v.ended = true
 		}
 	}
@@ -132,12 +133,14 @@ func (v *speaker) tick(now time.Time) {
 	if r != s.cur {
 		s.adopt(r)
 	}
-	if o.started && o.seq != v.seq {
-		v.seq, v.quiet = o.seq, o.at
-		v.next = v.quiet.Add(comfortAfter)
-	}
-	if now.Sub(v.quiet) < comfortAfter {
-		return
+	if v.play == nil {
+		if o.started && o.seq != v.seq {
+			v.seq, v.quiet = o.seq, o.at
+			v.next = v.quiet.Add(comfortAfter)
+		}
+		if now.Sub(v.quiet) < comfortAfter {
+			return
+		}
 	}
 	if r != v.route {
 		v.tune(r)
@@ -149,7 +152,10 @@ func (v *speaker) tick(now time.Time) {
 		if now.Before(v.next) {
 			return
 		}
-		v.utter(r, now)
+		if !v.utter(r, now) {
+			v.stop()
+			return
+		}
 		v.next = v.next.Add(speakerFrame)
 	}
 	v.next = now.Add(speakerFrame)
@@ -166,16 +172,24 @@ func (v *speaker) tune(r *route) {
 	}
 	to.PTime = speakerFrame
 	from := transcode.Format{Codec: transcode.PCMU, Rate: 8000, Channels: 1}
+	if v.play != nil {
+		from = transcode.Format{Codec: transcode.L16, Rate: v.play.clip.rate, Channels: 1}
+	}
 	if p, err := transcode.NewPipe(transcode.PipeConfig{From: from, To: to, OpusComplexity: v.complexity}); err == nil {
 		v.pipe, v.pt, v.clock = p, c.PT, uint32(c.Rate)
 	}
 }
 
-// utter makes one frame and sends it.
-func (v *speaker) utter(r *route, now time.Time) {
-	if v.begun {
+// utter makes one frame and sends it; false when there is no more.
+func (v *speaker) utter(r *route, now time.Time) bool {
+	switch {
+	case v.play != nil:
+		if !v.play.push(v.pipe, now) {
+			return false
+		}
+	case v.begun:
 		v.pipe.Noise()
-	} else {
+	default:
 		v.begun = true
 		v.pipe.Push(transcode.Packet{Noise: true, Payload: []byte{comfortLevel}})
 	}
@@ -203,4 +217,5 @@ func (v *speaker) utter(r *route, now time.Time) {
 		l.sendRTP(&r.flows[l.side], t, rtpHeaderMin+copy(t[rtpHeaderMin:], out.Payload))
 	}
 	v.seq = o.seq
+	return true
 }

@@ -59,6 +59,7 @@ type leg struct {
 	to         netip.AddrPort // latch.Destination
 	toRTCP     netip.AddrPort // latchRTCP.Destination
 	out        outgoing
+	playing    *speaker   // in place of what the other party sends
 	inject     *injection // DTMF on its way to the party
 	injectType uint8
 	flow       *flow  // of the stream's current route

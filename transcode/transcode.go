@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"rtcedge/transcode/g711"
 	"rtcedge/transcode/opus"
 )
 
@@ -111,4 +112,16 @@ type Packet struct {
 	Timestamp uint32
 	Marker    bool
 	Payload   []byte
+}
+
+// Linear decodes PCMU or PCMA into pcm until either is used up and returns the number of samples; 0 for other codecs. It is for files;
+// calls go through a [Pipe].
+func Linear(c Codec, pcm []int16, coded []byte) int {
+	switch c {
+	case PCMU:
+		return g711.DecodeULaw(pcm, coded)
+	case PCMA:
+		return g711.DecodeALaw(pcm, coded)
+	}
+	return 0
 }

@@ -24,6 +24,7 @@ type mediaKnobs struct {
 	maxSessions      int
 	opusComplexity   int
 	recordingDir     string
+	mediaDir         string
 	xdp              string
 }
 
@@ -37,6 +38,7 @@ func (k *mediaKnobs) declare(s *config.Set) {
 	s.Int(&k.tos, "tos", 184, 0, 255, "BYTE", "traffic class of outgoing packets; 184 is expedited forwarding")
 	s.Int(&k.maxSessions, "max-sessions", 0, 0, 1<<20, "CALLS", "more calls are answered \"load limit\"; 0 is no bound but the ports")
 	s.Int(&k.opusComplexity, "opus-complexity", 3, 1, 10, "N", "effort of the Opus encoder; above 3 a telephone's ear gains nothing measurable")
+	s.String(&k.mediaDir, "media-dir", "", "DIR", "where play media finds its WAV files; none: only blobs are played")
 	s.String(&k.recordingDir, "recording-dir", "", "DIR", "where calls are recorded that ask for it (start recording, record-call); none: they are refused")
 	s.String(&k.xdp, "xdp", "auto", "auto|off|IFACE", "kernel fast path; auto uses it where it can be had")
 }
@@ -53,7 +55,7 @@ func (k *mediaKnobs) config(e *env, role string, interfaces []media.Interface) (
 	return media.Config{
 		Interfaces: interfaces, PortMin: uint16(k.portMin), PortMax: uint16(k.portMax), NumThreads: k.threads,
 		Timeout: k.timeout, SilentTimeout: k.silentTimeout, DeleteDelay: orNegative(k.deleteDelay), TOS: orNegative(k.tos),
-		MaxSessions: k.maxSessions, OpusComplexity: k.opusComplexity, RecordingDir: k.recordingDir, Logger: e.log, Ended: callEndLog(e.log),
+		MaxSessions: k.maxSessions, OpusComplexity: k.opusComplexity, RecordingDir: k.recordingDir, MediaDir: k.mediaDir, Logger: e.log, Ended: callEndLog(e.log),
 	}, nil
 }
 

@@ -26,6 +26,8 @@ const (
 	CmdBlockDTMF      = "block dtmf"
 	CmdUnblockDTMF    = "unblock dtmf"
 	CmdPlayDTMF       = "play dtmf"
+	CmdPlayMedia      = "play media"
+	CmdStopMedia      = "stop media"
 )
 
 // Commands of our own, for calls whose other side has gone away and will be back.
@@ -41,8 +43,6 @@ const (
 
 // Commands of rtpengine that a node may refuse.
 const (
-	CmdPlayMedia       = "play media"
-	CmdStopMedia       = "stop media"
 	CmdStartForwarding = "start forwarding"
 	CmdStopForwarding  = "stop forwarding"
 	CmdPublish         = "publish"
@@ -56,7 +56,7 @@ func Commands() []string {
 	return []string{
 		CmdPing, CmdOffer, CmdAnswer, CmdDelete, CmdQuery, CmdList, CmdStats, CmdStartRecording, CmdStopRecording,
 		CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia, CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF,
-		CmdPlayDTMF, CmdJoin, CmdUnjoin, CmdComfort,
+		CmdPlayDTMF, CmdPlayMedia, CmdStopMedia, CmdJoin, CmdUnjoin, CmdComfort,
 	}
 }
 
@@ -118,6 +118,14 @@ type Request struct {
 	Duration, Pause time.Duration
 	Volume          int
 
+	// Of play media: a file of the node's media directory, or a WAV file itself; where to begin; how often to play it, 0 is once, or
+	// for how long to repeat it.
+	File           string
+	Blob           []byte
+	StartPos       time.Duration
+	RepeatTimes    int
+	RepeatDuration time.Duration
+
 	OtherCallID, OtherTag string // of join
 	Comfort               string // on or off; "" is on
 
@@ -148,6 +156,7 @@ type Response struct {
 	SDP         []byte
 	Call        *CallInfo      // query and delete
 	Calls       []string       // list
+	Duration    time.Duration  // play media: of the file
 	Statistics  map[string]any // statistics: nested maps and lists of int64, float64 and string
 }
 

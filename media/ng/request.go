@@ -114,6 +114,14 @@ func (r *Request) set(name, key string, v any) error {
 		r.Label = text(v)
 	case "metadata":
 		r.Metadata = text(v)
+	case "file":
+		r.File = text(v)
+	case "blob":
+		s, ok := v.(string)
+		if !ok {
+			return bad("the bytes of a WAV file as a string")
+		}
+		r.Blob = []byte(s)
 	case "other-call-id":
 		r.OtherCallID = text(v)
 	case "other-tag", "other-from-tag":
@@ -230,6 +238,24 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 		} else {
 			r.Pause = time.Duration(n) * time.Millisecond
 		}
+	case "start-pos", "repeat-duration":
+		n, ok := number(v)
+		if !ok || n < 0 || n > maxSeconds*1000 {
+			return bad("milliseconds from 0")
+		}
+		if name == "start-pos" {
+			r.StartPos = time.Duration(n) * time.Millisecond
+		} else {
+			r.RepeatDuration = time.Duration(n) * time.Millisecond
+		}
+	case "repeat-times":
+		n, ok := number(v)
+		if !ok || n < 0 || n > maxItems {
+			return bad(fmt.Sprintf("a whole number 0..%d", maxItems))
+		}
+		r.RepeatTimes = int(n)
+	case "db-id":
+		return bad("a file or blob in its place: this node has no database")
 	case "volume":
 		n, ok := number(v)
 		if !ok || n < -63 || n > 63 {
@@ -317,7 +343,7 @@ func (r *Request) Validate() error {
 	case CmdAnswer:
 		needs = []string{"call-id", "from-tag", "to-tag", "sdp"}
 	case CmdDelete, CmdQuery, CmdStartRecording, CmdStopRecording, CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia,
-		CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF, CmdPlayDTMF, CmdUnjoin, CmdComfort:
+		CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF, CmdPlayDTMF, CmdPlayMedia, CmdStopMedia, CmdUnjoin, CmdComfort:
 		needs = []string{"call-id"}
 	case CmdJoin:
 		needs = []string{"call-id", "other-call-id"}

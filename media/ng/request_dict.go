@@ -72,6 +72,17 @@ func (r *Request) dict() map[string]any {
 	put("record-call", r.RecordCall)
 	put("label", r.Label)
 	put("metadata", r.Metadata)
+	put("file", r.File)
+	put("blob", string(r.Blob))
+	if r.StartPos > 0 {
+		d["start-pos"] = int64(r.StartPos / time.Millisecond)
+	}
+	if r.RepeatTimes > 0 {
+		d["repeat-times"] = int64(r.RepeatTimes)
+	}
+	if r.RepeatDuration > 0 {
+		d["repeat-duration"] = int64(r.RepeatDuration / time.Millisecond)
+	}
 	put("other-call-id", r.OtherCallID)
 	put("other-tag", r.OtherTag)
 	put("comfort", r.Comfort)

@@ -226,3 +226,24 @@ func TestB22JoinKeys(t *testing.T) {
 		t.Errorf("join without the other call: %v", err)
 	}
 }
+
+// TestB22PlayMediaKeys: the keys of play media, both ways; a database that is not there is said.
+func TestB22PlayMediaKeys(t *testing.T) {
+	want := &Request{Command: CmdPlayMedia, CallID: "c", FromTag: "f", File: "moh.wav", Blob: []byte("RIFF"), StartPos: time.Second,
+		RepeatTimes: 3, RepeatDuration: time.Minute}
+	got, err := requestFrom(want.dict())
+	if err != nil || !cmp.Equal(got, want, cmpopts.EquateComparable(netip.Addr{})) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := requestFrom(map[string]any{"db-id": int64(7)}); err == nil || !strings.Contains(err.Error(), "file or blob") {
+		t.Errorf("db-id: %v", err)
+	}
+	resp := &Response{Result: ResultOK, Duration: 1500 * time.Millisecond}
+	b, err := AppendResponse(nil, resp, JSON)
+	if err != nil || !strings.Contains(string(b), `"duration":1500`) {
+		t.Errorf("%s, %v", b, err)
+	}
+	if back, err := ParseResponse(b); err != nil || back.Duration != resp.Duration {
+		t.Errorf("%+v, %v", back, err)
+	}
+}

@@ -25,6 +25,9 @@ func (r *Response) dict() map[string]any {
 	if r.Calls != nil {
 		d["calls"] = anyList(r.Calls)
 	}
+	if r.Duration > 0 {
+		d["duration"] = r.Duration.Milliseconds()
+	}
 	if r.Statistics != nil {
 		d["statistics"] = r.Statistics
 	}

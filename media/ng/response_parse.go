@@ -70,6 +70,7 @@ func responseFrom(dict map[string]any) (*Response, error) {
 	if d, ok := t["statistics"].(map[string]any); ok {
 		r.Statistics = d
 	}
+	r.Duration = time.Duration(t.number("duration")) * time.Millisecond
 	if _, ok := t["tags"].(map[string]any); ok {
 		r.Call = callInfo(t)
 	}
