@@ -46,6 +46,9 @@ type Config struct {
 	// Certificate is what DTLS shows. Nodes that take over each other's calls share one, else the next re-INVITE of a call that moved
 	// begins a new handshake. nil makes one; ECDSA P-256 is what all browsers take.
 	Certificate *tls.Certificate
+	// Steering delivers the packets of the ports of its range without a socket per port (media/xdp, batches in and out). It must have
+	// a lane for each worker and outlive Run. nil is a socket per port.
+	Steering udp.Steering
 	// Portable uses the net package instead of Linux system calls.
 	Portable bool
 	// Now is the clock of timeouts and arrival times. time.Now.

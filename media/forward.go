@@ -317,6 +317,9 @@ func (l *leg) send(p *port, b []byte, to netip.AddrPort) {
 	w.bytesOut.Add(uint64(len(b)))
 }
 
+// Failed counts a packet that left in a batch and came no further. It was counted as sent before.
+func (p *port) Failed() { p.leg.drop(dropSend) }
+
 // count adds to the worker's totals what was accepted.
 func (w *worker) count(n int) {
 	w.packets.Add(1)

@@ -466,8 +466,8 @@ func TestSocketsHaveRoom(t *testing.T) {
 	for range 200 {
 		b.recv()
 	}
-	if _, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a.to)); err == nil {
-		t.Error("the media port is not ours")
+	if _, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a.to)); err == nil && !*steeredTests {
+		t.Error("the media port is not ours") // a steered port has no socket
 	}
 }
 

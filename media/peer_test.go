@@ -230,6 +230,9 @@ func newRig(t testing.TB, cfg Config) *rig {
 	if cfg.DeleteDelay == 0 {
 		cfg.DeleteDelay = -1
 	}
+	if *steeredTests && !cfg.Portable && cfg.Steering == nil {
+		cfg.Steering = steering(t, &cfg)
+	}
 	e, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

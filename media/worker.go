@@ -44,7 +44,9 @@ type worker struct {
 
 func newWorker(e *Engine) (*worker, error) {
 	w := &worker{engine: e, now: e.cfg.Now, socket: udp.Options{RecvBuffer: e.cfg.RecvBuffer, TOS: e.cfg.TOS}}
-	loop, err := udp.NewLoop(udp.LoopConfig{Portable: e.cfg.Portable, Tick: w.tick, Interval: tickEvery, Now: e.cfg.Now})
+	loop, err := udp.NewLoop(udp.LoopConfig{
+		Portable: e.cfg.Portable, Tick: w.tick, Interval: tickEvery, Now: e.cfg.Now, Steering: e.cfg.Steering,
+	})
 	if err != nil {
 		return nil, err
 	}

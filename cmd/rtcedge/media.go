@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"rtcedge/internal/config"
 	"rtcedge/internal/obs"
 	"rtcedge/media"
 	"rtcedge/media/ng"
+	"rtcedge/media/xdp"
 	"rtcedge/transcode"
 )
 
@@ -40,7 +42,7 @@ func (k *mediaKnobs) declare(s *config.Set) {
 	s.Int(&k.opusComplexity, "opus-complexity", 3, 1, 10, "N", "effort of the Opus encoder; above 3 a telephone's ear gains nothing measurable")
 	s.String(&k.mediaDir, "media-dir", "", "DIR", "where play media finds its WAV files; none: only blobs are played")
 	s.String(&k.recordingDir, "recording-dir", "", "DIR", "where calls are recorded that ask for it (start recording, record-call); none: they are refused")
-	s.String(&k.xdp, "xdp", "auto", "auto|off|IFACE", "kernel fast path; auto uses it where it can be had")
+	s.String(&k.xdp, "xdp", "auto", "auto|off|IFACE", "kernel fast path: eBPF delivers the media ports to one socket per worker (Linux 5.9, CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW); auto uses it where it can be had, off is a socket per port")
 }
 
 // config turns the knobs into an engine's. Zero means "never" or "at once" on the command line, "default" in the engine.
@@ -57,6 +59,28 @@ func (k *mediaKnobs) config(e *env, role string, interfaces []media.Interface) (
 		Timeout: k.timeout, SilentTimeout: k.silentTimeout, DeleteDelay: orNegative(k.deleteDelay), TOS: orNegative(k.tos),
 		MaxSessions: k.maxSessions, OpusComplexity: k.opusComplexity, RecordingDir: k.recordingDir, MediaDir: k.mediaDir, Logger: e.log, Ended: callEndLog(e.log),
 	}, nil
+}
+
+// steer gives the engine the kernel's help where it can be had. The engine needs none; stop is to be called after it has run.
+func (k *mediaKnobs) steer(e *env, cfg *media.Config) (stop func()) {
+	if k.xdp == "off" {
+		return func() {}
+	}
+	c := xdp.Config{PortMin: cfg.PortMin, PortMax: cfg.PortMax, Lanes: max(k.threads, runtime.GOMAXPROCS(0))}
+	for _, i := range cfg.Interfaces {
+		c.Addrs = append(c.Addrs, i.Addr)
+	}
+	s, err := xdp.New(c)
+	if err != nil {
+		e.log.Info("media without the kernel fast path: a socket per port", "reason", err)
+		return func() {}
+	}
+	cfg.Steering = s
+	return func() {
+		if err := s.Close(); err != nil {
+			e.log.Warn("detach the kernel fast path", "reason", err)
+		}
+	}
 }
 
 func orNegative[T int | time.Duration](v T) T {
@@ -115,6 +139,7 @@ func (c *mediaRole) run(e *env) error {
 	if err != nil {
 		return err
 	}
+	defer c.steer(e, &cfg)()
 	engine, err := media.New(cfg)
 	if err != nil {
 		return usage(err)

@@ -96,6 +96,7 @@ func (c *upRole) run(e *env) error {
 	if err != nil {
 		return err
 	}
+	defer c.mediaKnobs.steer(e, &mcfg)()
 	engine, err := media.New(mcfg)
 	if err != nil {
 		return usage(err)

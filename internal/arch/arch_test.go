@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 	"media/ng":        nil,
 	"media/sdp":       nil,
 	"media/udp":       nil,
+	"media/xdp":       nil,
 	"media/mediatest": {"transcode/*", "media/sdp"},
 
 	"sip":           {"sip/*", "media/ng", "nat"},

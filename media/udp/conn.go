@@ -15,7 +15,8 @@ type Options struct {
 	TOS        int // traffic class of outgoing packets, 0..255 (IP_TOS, IPV6_TCLASS); 0 keeps the default
 }
 
-// Conn is one UDP socket, of a Loop or for blocking reads. WriteTo may be called by any goroutine; the rest by the owner.
+// Conn is one UDP socket, of a Loop or for blocking reads, or a steered port of a Loop, which has none. WriteTo may be called by any
+// goroutine, on a loop by that of the loop only (packets leave in batches); the rest by the owner.
 type Conn struct {
 	socket socket
 	local  netip.AddrPort
@@ -84,7 +85,8 @@ func Pairs(portMin, portMax uint16) (first uint16, n int) {
 // LocalAddr is the address that the socket is bound to.
 func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
 
-// WriteTo sends one datagram. b is not kept. A packet that the kernel has no room for is an error, not a wait.
+// WriteTo sends one datagram. b is not kept. A packet that the kernel has no room for is an error, not a wait; on a steered port it
+// leaves with the batch that is being worked on, and Failer tells what went wrong.
 func (c *Conn) WriteTo(b []byte, to netip.AddrPort) error { return c.socket.writeTo(b, to) }
 
 // ReadFrom waits for a datagram on a socket of Listen or ListenPair.

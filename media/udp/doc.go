@@ -14,6 +14,17 @@
 // Everything on a loop (Receive, Tick, functions given to Do) runs on one goroutine at a time. Sockets are closed there
 // too (Loop.Close), because a descriptor closed elsewhere could be reused while an event for it is still in hand.
 //
+// # Steered ports
+//
+// With a Steering (media/xdp) the ports of its range have no socket. One socket per loop gets the packets of all of them, 64 with one
+// recvmmsg, each with the port that it was sent to; what goes out is collected and leaves from one raw socket per local address with
+// one sendmmsg, at the latest after half a millisecond. The Receiver sees no difference. The files steered and outbatch
+// hold this in the order of a packet's way. What is different:
+//
+//   - The kernel does not hold the ports. Listen asks it whether another process has one at that moment; one that binds it later gets
+//     nothing while the call lives. An operator reserves the range (net.ipv4.ip_local_reserved_ports).
+//   - One receive buffer is common to the ports of a loop.
+//
 // Two implementations stand behind the same types: Linux system calls (_linux.go files) and the net package's AddrPort
 // methods, which run everywhere and which the conformance test compares with. Listen and ListenPair open sockets with
 // blocking reads for those who serve a few ports with a goroutine each.

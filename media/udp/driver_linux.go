@@ -31,7 +31,8 @@ type epoll struct {
 	// Constant after newEpoll.
 	loop *Loop
 	fd   int
-	bell int // eventfd: rung by Do and by the end of the context
+	bell int      // eventfd: rung by Do and by the end of the context
+	many *steered // ports without a socket; nil without a steering
 
 	// Owned by the loop's goroutine.
 	slots  []slot
@@ -50,8 +51,11 @@ type slot struct {
 	gen  uint32
 }
 
-// bellSlot is no index of slots.
-const bellSlot = ^uint32(0)
+// These are no indices of slots.
+const (
+	bellSlot = ^uint32(0)
+	manySlot = bellSlot - 1
+)
 
 func newEpoll(l *Loop) (*epoll, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -69,7 +73,37 @@ func newEpoll(l *Loop) (*epoll, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("epoll add: %w", err)
 	}
-	return &epoll{loop: l, fd: fd, bell: bell}, nil
+	d := &epoll{loop: l, fd: fd, bell: bell}
+	if l.cfg.Steering == nil {
+		return d, nil
+	}
+	if d.many, err = newSteered(l); err == nil {
+		ev := event(manySlot, 0)
+		err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, d.many.fd, &ev)
+	}
+	if err != nil {
+		d.release()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *epoll) steer(addr netip.AddrPort, o Options, recv Receiver) (*Conn, error) {
+	if d.many == nil {
+		return nil, nil
+	}
+	h := d.many.covers(addr)
+	if h == nil {
+		return nil, nil
+	}
+	if d.loop.hasEnded() {
+		return nil, ErrEnded
+	}
+	c := &Conn{local: netip.AddrPortFrom(h.addr, addr.Port()), loop: d.loop, recv: recv}
+	if err := d.many.listen(h, c, o); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // event packs slot and generation into the 64 bits of user data (struct epoll_event of the kernel's eventpoll.h).
@@ -106,6 +140,9 @@ func (d *epoll) add(c *Conn) {
 }
 
 func (d *epoll) remove(c *Conn) error {
+	if s, ok := c.socket.(*steeredSocket); ok {
+		return s.close()
+	}
 	if int(c.slot) >= len(d.slots) || d.slots[c.slot].conn != c {
 		return unix.EBADF
 	}
@@ -133,6 +170,7 @@ func (d *epoll) run(ctx context.Context) error {
 		}
 		d.serve(n)
 		d.loop.tick(d.loop.cfg.Now())
+		d.leave()
 	}
 	return nil
 }
@@ -157,6 +195,11 @@ func (d *epoll) serve(n int) {
 		ev := &d.events[i]
 		if uint32(ev.Fd) == bellSlot {
 			d.answerBell()
+			continue
+		}
+		if uint32(ev.Fd) == manySlot {
+			d.many.receive()
+			now = d.loop.cfg.Now()
 			continue
 		}
 		s := &d.slots[uint32(ev.Fd)]
@@ -195,15 +238,22 @@ func (d *epoll) receive(fd int) (int, bool) {
 	return int(n), true
 }
 
-// enter and leave: there is but one goroutine, that of Run.
+// enter and leave: there is but one goroutine, that of Run. What it has put into batches leaves with it.
 func (d *epoll) enter() {}
-func (d *epoll) leave() {}
+func (d *epoll) leave() {
+	if d.many != nil {
+		d.many.flush()
+	}
+}
 
 func (d *epoll) release() {
 	for i := range d.slots {
 		if c := d.slots[i].conn; c != nil {
 			d.remove(c)
 		}
+	}
+	if d.many != nil {
+		d.many.release()
 	}
 	unix.Close(d.bell)
 	unix.Close(d.fd)

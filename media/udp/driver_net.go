@@ -22,6 +22,8 @@ func newNetDriver(l *Loop) *netDriver {
 	return &netDriver{loop: l, kick: make(chan struct{}, 1), conns: make(map[*Conn]struct{})}
 }
 
+func (d *netDriver) steer(netip.AddrPort, Options, Receiver) (*Conn, error) { return nil, nil }
+
 func (d *netDriver) open(addr netip.AddrPort, o Options) (socket, netip.AddrPort, error) {
 	s, err := listenNet(addr, o)
 	if err != nil {

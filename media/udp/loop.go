@@ -26,12 +26,25 @@ type Packet struct {
 // Receiver takes the packets of one socket.
 type Receiver interface{ Receive(p *Packet) }
 
+// Failer is a Receiver that wants to know of a packet which WriteTo took for a batch and the kernel refused later.
+type Failer interface{ Failed() }
+
+// Steering is a way to have the packets of single ports delivered to one socket per loop: media/xdp. Set and Clear may be called by any
+// goroutine.
+type Steering interface {
+	Range() (addrs []netip.Addr, portMin, portMax uint16)
+	Join(fd int) (lane int, err error)
+	Set(a netip.AddrPort, lane int)
+	Clear(a netip.AddrPort)
+}
+
 // LoopConfig configures a Loop. The zero value works.
 type LoopConfig struct {
 	Portable bool                // use the net package instead of system calls; always so where there is no epoll
 	Tick     func(now time.Time) // called about every TickEvery on the loop's goroutine; nil is never
 	Interval time.Duration       // between ticks; 100 ms
 	Now      func() time.Time    // clock of Packet.Time and Tick; time.Now
+	Steering Steering            // ports of its range get no socket of their own; nil is none. Not with Portable
 }
 
 // Loop serves many sockets on one goroutine.
@@ -61,6 +74,8 @@ const (
 
 // driver is how a loop waits and reads: epoll or a goroutine per socket.
 type driver interface {
+	// steer takes a port that needs no socket; nil without an error is one that does. Any goroutine may call it.
+	steer(addr netip.AddrPort, o Options, recv Receiver) (*Conn, error)
 	open(addr netip.AddrPort, o Options) (socket, netip.AddrPort, error)
 	add(c *Conn)          // on the loop's goroutine
 	remove(c *Conn) error // on the loop's goroutine
@@ -93,6 +108,9 @@ func NewLoop(cfg LoopConfig) (*Loop, error) {
 
 // Listen opens a socket whose packets go to recv. Any goroutine may call it, before Run too: packets wait in the socket.
 func (l *Loop) Listen(addr netip.AddrPort, o Options, recv Receiver) (*Conn, error) {
+	if c, err := l.drv.steer(addr, o, recv); c != nil || err != nil {
+		return c, err
+	}
 	s, local, err := l.drv.open(addr, o)
 	if err != nil {
 		return nil, err
@@ -121,6 +139,12 @@ func (l *Loop) Do(fn func()) bool {
 		l.drv.wake()
 	}
 	return true
+}
+
+func (l *Loop) hasEnded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.state == ended
 }
 
 // Run serves the sockets until ctx ends, then runs what was posted, closes all sockets and returns.
