@@ -38,7 +38,7 @@ var allowed = map[string][]string{
 	"sip/dispatch":  nil,
 	"sip/siptest":   {"media/sdp"},
 
-	"bridge":       {"bridge/ari"},
+	"bridge":       {"bridge/ari", "internal/store"},
 	"bridge/ari":   nil,
 	"bridge/mixer": nil,
 	"bridge/farm":  {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
