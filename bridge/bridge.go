@@ -24,6 +24,7 @@ type Config struct {
 	Owner     string        // IP:PORT of this process' API, by which the others find it; it must be its own
 	Numbers   Numbers       // what numbers are
 	Rules     Rules         // times and limits of calls
+	Flows     []Flow        // of files; those that are posted come before them
 	Directory Directory     // nil: no users, every number goes to the provider
 	LeaseTTL  time.Duration // a process that dies loses its nodes after it, default 1.2 s
 	MaxCalls  int           // more are refused, default 10000
@@ -96,7 +97,7 @@ func New(cfg Config) (*Bridge, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	b := &Bridge{cfg: cfg, hub: newHub(), flows: new(flowBook),
+	b := &Bridge{cfg: cfg, hub: newHub(), flows: newFlowBook(cfg.Flows),
 		calls: map[string]*session{}, channels: map[string]*session{}, meeting: map[string]*session{}}
 	for _, u := range cfg.Nodes {
 		client, err := ari.NewClient(ari.ClientConfig{URL: u, App: App, Logger: cfg.Logger})

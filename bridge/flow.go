@@ -52,9 +52,11 @@ func (m *machine) flowAction(f *FlowState, l *Leg, a FlowAction) bool {
 	case "play":
 		m.flowPlay(f, l, a, 0)
 	case "say-tones":
-		m.do(action{Do: doDTMF, Leg: l.ID, Text: m.expand(a.Text)})
-		// A tone takes 100 ms and a pause of 100 ms in Asterisk (resource_channels.c, defaults of dtmf).
-		f.Phase, f.Deadline = "say-tones", m.now.Add(time.Duration(len(a.Text))*200*time.Millisecond)
+		a.Media = tones(m.expand(a.Text))
+		if len(a.Media) == 0 {
+			return true
+		}
+		m.flowPlay(f, l, a, 0)
 	case "digits":
 		f.Phase, f.Digits, f.Deadline = "digits", "", m.now.Add(seconds(orSeconds(a.Timeout, 10)))
 		if len(a.Media) > 0 {
@@ -231,9 +233,23 @@ func (m *machine) flowTimer() {
 			l.Recording = ""
 		}
 		m.flowDone()
-	case "say-tones":
-		m.flowDone()
 	}
+}
+
+// tones are the sounds of digits, the pairs of ITU-T Q.23: every farm has them.
+func tones(digits string) []string {
+	var out []string
+	for _, d := range digits {
+		switch {
+		case d >= '0' && d <= '9':
+			out = append(out, "sound:rtcedge/tone-"+string(d))
+		case d == '*':
+			out = append(out, "sound:rtcedge/tone-star")
+		case d == '#':
+			out = append(out, "sound:rtcedge/tone-hash")
+		}
+	}
+	return out
 }
 
 // flowConnect lets the target of connect ring.
@@ -310,11 +326,15 @@ func (m *machine) flowResume() {
 	a := f.Actions[f.Step]
 	switch f.Phase {
 	case "play":
+		if a.Do == "say-tones" { // short: from the beginning
+			a.Media = tones(m.expand(a.Text))
+			f.Started, f.Position = m.now, 0
+		}
 		m.flowPlay(f, l, a, m.now.Sub(f.Started)+time.Duration(f.Position)*time.Millisecond)
 	case "digits":
 		f.Playback = ""
 		f.Deadline = m.now.Add(seconds(orSeconds(a.Timeout, 10)))
-	case "say-tones", "record":
+	case "record":
 		m.flowTimer()
 	case "connect":
 		// Targets that rang are gone with the node: they are called again.

@@ -28,6 +28,14 @@ type flowBook struct {
 	store map[string][]FlowAction
 }
 
+func newFlowBook(files []Flow) *flowBook {
+	b := &flowBook{files: map[string][]FlowAction{}, store: map[string][]FlowAction{}}
+	for _, f := range files {
+		b.files[f.Number] = f.Actions
+	}
+	return b
+}
+
 func (b *flowBook) get(number string) []FlowAction {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -40,9 +48,6 @@ func (b *flowBook) get(number string) []FlowAction {
 func (b *flowBook) set(number string, actions []FlowAction) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.store == nil {
-		b.store = map[string][]FlowAction{}
-	}
 	if actions == nil {
 		delete(b.store, number)
 		return
@@ -90,9 +95,11 @@ func (b *flowBook) watch(ctx context.Context, bucket *store.Bucket, log *slog.Lo
 }
 
 // needs lists, for each action, the fields that it must have.
-var needs = map[string][]string{
-	"answer": nil, "play": {"media"}, "say-tones": {"text"}, "digits": nil, "connect": {"to"}, "conference_join": {"name"},
-	"record": nil, "transfer": {"to"}, "set": {"name"}, "branch": {"if"}, "hangup": nil,
+func needs() map[string][]string {
+	return map[string][]string{
+		"answer": nil, "play": {"media"}, "say-tones": {"text"}, "digits": nil, "connect": {"to"}, "conference_join": {"name"},
+		"record": nil, "transfer": {"to"}, "set": {"name"}, "branch": {"if"}, "hangup": nil,
+	}
 }
 
 func (a *FlowAction) has(field string) bool {
@@ -113,10 +120,10 @@ func (a *FlowAction) has(field string) bool {
 
 // check tells what is wrong with an action.
 func (a *FlowAction) check(labels map[string]bool) error {
-	fields, known := needs[a.Do]
+	fields, known := needs()[a.Do]
 	if !known {
 		var names []string
-		for name := range needs {
+		for name := range needs() {
 			names = append(names, name)
 		}
 		slices.Sort(names)
@@ -138,8 +145,8 @@ func (a *FlowAction) check(labels map[string]bool) error {
 		}
 	}
 	switch {
-	case a.Do == "say-tones" && strings.Trim(a.Text, "0123456789ABCD*#${}abcdefghijklmnopqrstuvwxyz_") != "":
-		return fmt.Errorf("say-tones: text %q (allowed: 0-9 A-D * # and ${variables})", a.Text)
+	case a.Do == "say-tones" && strings.Trim(a.Text, "0123456789*#${}abcdefghijklmnopqrstuvwxyz_") != "":
+		return fmt.Errorf("say-tones: text %q (allowed: 0-9 * # and ${variables})", a.Text)
 	case a.Max < 0 || a.Max > 64:
 		return fmt.Errorf("%s: max %d (allowed: 0 to 64)", a.Do, a.Max)
 	case a.Timeout < 0 || a.Timeout > 3600 || a.Seconds < 0 || a.Seconds > 86400:

@@ -76,8 +76,8 @@ type Rules struct {
 	PINTimeout  time.Duration // default 20 s
 	PINTries    int           // default 3
 	EnterSound  string        // default sound:rtcedge/enter
-	ExitSound   string        // default sound:rtcedge/exit
-	PINSound    string        // default sound:rtcedge/pin
+	ExitSound   string        // default sound:rtcedge/leave
+	PINSound    string        // default sound:beep
 	EchoContext string        // dialplan context in which a channel hears itself, default echo
 }
 
@@ -103,8 +103,8 @@ func (r *Rules) fill() {
 		r.PINTries = 3
 	}
 	s(&r.EnterSound, "sound:rtcedge/enter")
-	s(&r.ExitSound, "sound:rtcedge/exit")
-	s(&r.PINSound, "sound:rtcedge/pin")
+	s(&r.ExitSound, "sound:rtcedge/leave")
+	s(&r.PINSound, "sound:beep")
 	s(&r.EchoContext, "echo")
 }
 

@@ -400,3 +400,18 @@ func (n *node) adoptAll(ctx context.Context) {
 		}
 	}
 }
+
+// drain takes the node out for new conferences and calls that we place, or back in. The edge has its own drain for what comes in.
+func (n *node) drain(ctx context.Context, on bool) {
+	n.mu.Lock()
+	n.info.State = NodeUp
+	if on {
+		n.info.State = NodeDrain
+	}
+	rec := n.info
+	n.mu.Unlock()
+	text, _ := json.Marshal(rec) // a record always marshals
+	if _, err := n.b.buckets.nodes.Put(ctx, string(rec.ID), text); err != nil {
+		n.b.cfg.Logger.Debug("publish node", "node", rec.ID, "error", err)
+	}
+}

@@ -81,7 +81,8 @@ func generation(id string, before int) int {
 
 // repair compares the record with what the node has (B41). The difference comes in as the events that were lost.
 func (m *machine) repair(in seen) {
-	for _, l := range slices.Clone(m.call.Legs) {
+	before := clone(*m.call)
+	for _, l := range before.Legs {
 		if l.Node != in.node || l.State == LegLost {
 			continue
 		}
@@ -95,7 +96,7 @@ func (m *machine) repair(in seen) {
 			m.answered(m.call.Leg(l.ID))
 		}
 	}
-	if m.ended || m.call.Bridge == "" || m.call.Node != in.node {
+	if m.ended || before.Bridge == "" || m.call.Node != in.node {
 		return
 	}
 	b, there := in.bridges[m.call.Bridge]
@@ -107,7 +108,8 @@ func (m *machine) repair(in seen) {
 	}
 	for i := range m.call.Legs {
 		l := &m.call.Legs[i]
-		if l.State == LegUp && l.Waiting == "" && l.Node == in.node && !slices.Contains(b.Channels, l.ID) {
+		was := before.Leg(l.ID)
+		if was != nil && was.State == LegUp && l.Waiting == "" && l.Node == in.node && !slices.Contains(b.Channels, l.ID) {
 			m.do(action{Do: doJoin, Leg: l.ID})
 			if l.Muted {
 				m.do(action{Do: doMute, Leg: l.ID, Text: "in", On: true})
