@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"rtcedge/bridge/ari"
@@ -53,7 +54,11 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 	case doRecord:
 		return nil, c.Record(ctx, target, a.Text, time.Duration(a.N)*time.Second, false)
 	case doStopRecord:
-		return nil, gone(c.StopRecording(ctx, a.Text))
+		err := gone(c.StopRecording(ctx, a.Text))
+		if strings.Contains(a.Text, "-leg-") { // the channel that listened for it
+			err = errors.Join(err, gone(c.Hangup(ctx, a.Text+"-snoop", causeNormal)))
+		}
+		return nil, err
 	case doSnoop:
 		return nil, s.snoop(ctx, a)
 	case doDTMF:

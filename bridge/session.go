@@ -20,9 +20,8 @@ type session struct {
 	save  chan struct{} // there is a newer snapshot
 
 	// Owned by the goroutine.
-	m     *machine
-	node  *node
-	extra []string // channels that we made for a leg (snoops), to be ended with it
+	m    *machine
+	node *node
 
 	mu       sync.Mutex // guards the rest
 	snapshot Call
