@@ -29,18 +29,18 @@ type edge struct {
 }
 
 // startUp runs everything in one process on an address of its own, and returns when it is ready.
-func startUp(t *testing.T) *edge {
+func startUp(t *testing.T, more ...string) *edge {
 	t.Helper()
 	state := filepath.Join(t.TempDir(), "up.json")
 	host, local := newHost(), netip.MustParseAddr("127.0.0.1")
 	port := func(h netip.Addr) string { return strconv.Itoa(int(freePort(t, h).Port())) }
 	e := &edge{WS: freePort(t, host), WSS: freePort(t, host)}
-	e.proc = launch(t, "rtcedge up", edgeProgram.binary(t), "up", "--listen-ip", host.String(), "--state-file", state,
+	e.proc = launch(t, "rtcedge up", append([]string{edgeProgram.binary(t), "up", "--listen-ip", host.String(), "--state-file", state,
 		"--sip-port", port(host), "--tls-port", port(host),
 		"--ws-port", strconv.Itoa(int(e.WS.Port())), "--wss-port", strconv.Itoa(int(e.WSS.Port())),
 		"--farm-port", port(local), "--internal-port", port(local), "--listen-ng", freePort(t, local).String(),
 		"--admin", freePort(t, local).String(), "--drain-notice", "0s", "--drain-limit", "2s",
-		"--port-min", "10000", "--port-max", "11999", "--farm-port-min", "12000", "--farm-port-max", "13999")
+		"--port-min", "10000", "--port-max", "11999", "--farm-port-min", "12000", "--farm-port-max", "13999"}, more...)...)
 	limit := time.Now().Add(15 * time.Second)
 	for {
 		if data, err := os.ReadFile(state); err == nil && json.Unmarshal(data, e) == nil && e.SIP.IsValid() {
