@@ -21,7 +21,8 @@
 // A response's way (response.go): our Via verified and cut, media's answer, sent to where the Via's signed parameter says.
 //
 // Messages that must wait (media, DNS) change to one of a fixed number of queues, chosen by Call-ID, so that the
-// messages of a call keep their order; while a queue has work, later messages that belong to it follow through it.
+// messages of a call keep their order; while a queue has work, later messages that belong to it follow through it. Requests whose user must be asked
+// for elsewhere wait apart from them (proof.go).
 //
 // A connection belongs to one edge node. A message for it that comes to another node is relayed to the owner, whose address stands in
 // the cookie (relay.go).
