@@ -53,5 +53,5 @@
 // RFC list: 3264 (offer/answer), 3550 (RTP, RTCP), 3551 (AVP), 3605 (a=rtcp), 3711 (SRTP), 4145 (setup), 4566 (SDP), 4568 (SDES),
 // 4585 (AVPF), 4733 (telephone-event), 4961 (symmetric RTP), 5124 (SAVPF), 5761 (rtcp-mux), 5763 and 5764 (DTLS-SRTP), 6263
 // (keep-alive), 6347 (DTLS), 7675 (consent), 7714 (GCM for SRTP), 7983 (demultiplexing), 8122 (fingerprint), 8445 and 8839 (ICE, as a
-// lite agent), 8643 (OSRTP), 8842 (DTLS and SDP), 9143 (BUNDLE, of one m= line).
+// lite agent, or a full one by nat/ice), 8643 (OSRTP), 8842 (DTLS and SDP), 9143 (BUNDLE, of one m= line).
 package media

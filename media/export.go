@@ -119,7 +119,9 @@ func (s *stream) recordState(rec *streamRecord) {
 		}
 		if f.ice != nil && lr.ICE != nil {
 			lr.ICE.RTP = f.ice.State()
-			lr.ICE.RTCP = f.iceRTCP.State()
+			if f.iceRTCP != nil {
+				lr.ICE.RTCP = f.iceRTCP.State()
+			}
 		}
 		if f.pipe != nil {
 			if st := f.pipe.State(); st.Decoder != nil || st.Encoder != nil {

@@ -3,12 +3,26 @@ package media
 import (
 	"crypto/rand"
 	"net/netip"
+	"slices"
+	"time"
 
 	"rtcedge/media/sdp"
 	"rtcedge/nat"
+	"rtcedge/nat/ice"
 )
 
-// ICE, on the control side: who has it, our credentials, and what SDP says. The agent itself is nat.ICELite, on the worker.
+// ICE, on the control side: who has it, our credentials, and what SDP says. The agent itself is nat.ICELite, on the worker; for a peer
+// that is lite itself, or where NG's ICE-lite=off asks for it, the full one of nat/ice, under rtcp-mux.
+
+// iceAgent is what the worker asks. *nat.ICELite and *ice.Agent satisfy it.
+type iceAgent interface {
+	Handle(packet []byte, from netip.AddrPort, now time.Time, out []byte) ([]byte, nat.ICEEvent)
+	Selected() netip.AddrPort
+	Validated(from netip.AddrPort) bool
+	Refresh(now time.Time)
+	Consent(now time.Time) bool
+	State() *nat.ICEState
+}
 
 // Fixed by RFC 8445 section 5.1.2.1: type preference 126 of a host candidate, one local address; less the component.
 const icePriority = 126<<24 + 65535<<8 + 256
@@ -17,22 +31,32 @@ const icePriority = 126<<24 + 65535<<8 + 256
 const (
 	iceUfragLen = 8
 	icePwdLen   = 24
+
+	iceCandidates = 16 // of a party's that a full agent checks
 )
 
 // credentials are what an m= line says of ICE and DTLS.
 type credentials struct {
 	ufrag, pwd string // "": no ICE, or none with us
+	lite       bool
+	candidates []string // of a lite party, which we check
 	setup      string
 	tlsID      string
 	prints     []sdp.Fingerprint
 }
 
-// readCredentials leaves out the ICE of a lite agent: two of them would wait for each other's checks for ever. SDP and latch know the
-// way without.
+// readCredentials leaves out the ICE of a lite agent without rtcp-mux: our full one has one component. SDP and latch know the way.
 func readCredentials(m *sdp.Media) credentials {
-	c := credentials{setup: m.Setup(), tlsID: m.TLSID(), prints: m.Fingerprints()}
-	if ufrag, pwd, ok := m.ICE(); ok && !m.ICELite() {
-		c.ufrag, c.pwd = ufrag, pwd
+	c := credentials{setup: m.Setup(), tlsID: m.TLSID(), prints: m.Fingerprints(), lite: m.ICELite()}
+	ufrag, pwd, ok := m.ICE()
+	if !ok || c.lite && !m.RTCPMux() {
+		return c
+	}
+	c.ufrag, c.pwd = ufrag, pwd
+	for _, cand := range m.Candidates() {
+		if cand.Component == 1 && len(c.candidates) < iceCandidates {
+			c.candidates = append(c.candidates, cand.String())
+		}
 	}
 	return c
 }
@@ -56,6 +80,9 @@ type iceParty struct {
 	agentRTCP  *nat.ICELite // of component 2; nil before the first answer without rtcp-mux
 	ufrag, pwd string       // ours; "" until asked for
 	far        credentials  // the party's in the last answered exchange
+
+	full  *ice.Agent // in place of the two; nil: none
+	start func()     // what full begins with, once the route is published
 }
 
 // local returns our credentials, made when first asked for.
@@ -98,6 +125,70 @@ func (p *iceParty) answered(far credentials, mux bool) (rtp, rtcp *nat.ICELite) 
 		p.agentRTCP = nat.NewICELite(nat.ICEConfig{Ufrag: ufrag, Pwd: pwd})
 	}
 	return p.agent, p.agentRTCP
+}
+
+// checked takes the party's offer or answer where we are the full agent.
+func (p *iceParty) checked(l *leg, far credentials, controlling bool) (iceAgent, error) {
+	restart := p.full != nil && p.far.ice() && p.far.ufrag != far.ufrag && p.far.pwd != far.pwd
+	if restart {
+		p.ufrag, p.pwd = iceChars(iceUfragLen), iceChars(icePwdLen)
+	}
+	ufrag, pwd := p.local()
+	p.far = far
+	full := p.full
+	if restart {
+		p.start = func() { _ = full.Restart(ufrag, pwd, far.ufrag, far.pwd, far.candidates) } // it fails only if it was closed
+		return full, nil
+	}
+	if full != nil {
+		p.start = func() { full.Add(far.candidates...) }
+		return full, nil
+	}
+	w := l.stream.worker
+	full, err := ice.New(ice.Config{
+		Ufrag: ufrag, Pwd: pwd, Local: l.rtp.conn.LocalAddr(), Controlling: controlling,
+		Send: func(b []byte, to netip.AddrPort) {
+			b = slices.Clone(b)
+			w.loop.Do(func() {
+				if !l.stream.closed {
+					l.sendControl(l.rtp, b, to)
+				}
+			})
+		},
+		Changed: func() {
+			w.loop.Do(func() {
+				if !l.stream.closed && l.flow != nil {
+					l.connect()
+					l.stream.touched()
+				}
+			})
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.full = full
+	p.start = func() { full.Start(far.ufrag, far.pwd, far.candidates) }
+	return full, nil
+}
+
+// published lets a full agent begin, or ends one that the new route does not need.
+func (p *iceParty) published(agent iceAgent) {
+	if p.full != nil && agent != iceAgent(p.full) {
+		p.close()
+	}
+	if p.start != nil {
+		p.start()
+		p.start = nil
+	}
+}
+
+// close ends a full agent.
+func (p *iceParty) close() {
+	if p.full != nil {
+		p.full.Close()
+		p.full, p.start = nil, nil
+	}
 }
 
 // iceChars is a random text of ice-char (RFC 8839 section 5.4).

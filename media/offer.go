@@ -35,6 +35,7 @@ type offeredMedia struct {
 	ptime    time.Duration // that the offerer asks for
 
 	ice          [2]bool // the offerer has it, the answerer is offered it
+	iceFull      [2]bool // by a full agent of ours
 	muxOnly      bool    // the answerer must accept rtcp-mux
 	setup        string  // DTLS role that the answerer is offered
 	preferActive bool    // where the offerer leaves the DTLS role to us

@@ -144,11 +144,11 @@ func (s *stream) restoreRoute(rec *streamRecord, age time.Duration) (*route, err
 		l, lr, f := &s.legs[i], &rec.Legs[i], &r.flows[i]
 		*f = rec.Route.Flows[i].flow()
 		if fr := &rec.Route.Flows[i]; fr.ICE || fr.DTLS {
-			if fr.ICE {
-				f.ice = l.ice.agent
+			if a := l.ice.agent; fr.ICE && a != nil {
+				f.ice = a
 			}
-			if fr.ICERTCP {
-				f.iceRTCP = l.ice.agentRTCP
+			if a := l.ice.agentRTCP; fr.ICERTCP && a != nil {
+				f.iceRTCP = a
 			}
 			if fr.DTLS {
 				f.dtls = l.dtls.rtp

@@ -8,6 +8,7 @@ import (
 
 	"rtcedge/media/ng"
 	"rtcedge/media/sdp"
+	"rtcedge/nat"
 )
 
 // What offers and answers have to do with ICE, DTLS and BUNDLE, in the order in which a call meets it: read, settle, publish, write. Our
@@ -59,7 +60,9 @@ func (om *offeredMedia) readRTC(req *ng.Request) error {
 	// One port is one way to be checked and one handshake.
 	om.muxAsked = om.muxAsked || !demux && (far || dtls(om.proto))
 	om.ice = [2]bool{om.from.creds.ice(), far}
-	om.muxOnly = om.muxAsked && slices.Contains(req.RTCPMux, "require")
+	full := req.ICELite == "off" && !demux
+	om.iceFull = [2]bool{om.ice[0] && (om.from.creds.lite || full && om.from.mux), far && full}
+	om.muxOnly = om.muxAsked && (slices.Contains(req.RTCPMux, "require") || om.iceFull[1])
 	if om.muxGiven == muxAsAnswered && (om.ice[0] || dtls(om.from.proto)) {
 		om.muxGiven = muxAccept // both end here, so the answerer has no say
 	}
@@ -72,11 +75,8 @@ var errNoDTLS = errors.New("DTLS-SRTP was offered, and the answer has no fingerp
 // settleRTC puts the ICE agents and the DTLS associations into the route.
 func (s *stream) settleRTC(r *route, om *offeredMedia, offerer int, near, far *description) error {
 	a, b := offerer, 1-offerer
-	if f := &r.flows[a]; om.ice[0] {
-		f.ice, f.iceRTCP = s.legs[a].ice.offered(s.worker, near.creds, near.mux)
-	}
-	if f := &r.flows[b]; om.ice[1] && far.creds.ice() {
-		f.ice, f.iceRTCP = s.legs[b].ice.answered(far.creds, far.mux)
+	if err := s.settleICE(r, om, a, near, far); err != nil {
+		return err
 	}
 	if l, f := &s.legs[a], &r.flows[a]; dtls(om.from.proto) {
 		if err := l.dtls.offered(l, near.creds, f.ice != nil, near.mux, om.preferActive); err != nil {
@@ -96,6 +96,36 @@ func (s *stream) settleRTC(r *route, om *offeredMedia, offerer int, near, far *d
 	return nil
 }
 
+// settleICE makes or keeps the agents. Two lite ones would wait for each other's checks for ever: SDP and latch know the way without.
+func (s *stream) settleICE(r *route, om *offeredMedia, a int, near, far *description) (err error) {
+	set := func(f *flow, rtp, rtcp *nat.ICELite) {
+		if f.ice = rtp; rtcp != nil {
+			f.iceRTCP = rtcp
+		}
+	}
+	l, f := &s.legs[a], &r.flows[a]
+	switch {
+	case om.ice[0] && om.iceFull[0] && near.mux:
+		// RFC 8445 section 6.1.1: the offerer controls, unless it is lite.
+		if f.ice, err = l.ice.checked(l, near.creds, near.creds.lite); err != nil {
+			return err
+		}
+	case om.ice[0] && !near.creds.lite:
+		rtp, rtcp := l.ice.offered(s.worker, near.creds, near.mux)
+		set(f, rtp, rtcp)
+	}
+	l, f = &s.legs[1-a], &r.flows[1-a]
+	switch {
+	case !om.ice[1] || !far.creds.ice():
+	case om.iceFull[1] && far.mux:
+		f.ice, err = l.ice.checked(l, far.creds, true)
+	case !om.iceFull[1] && !far.creds.lite:
+		rtp, rtcp := l.ice.answered(far.creds, far.mux)
+		set(f, rtp, rtcp)
+	}
+	return err
+}
+
 // publish gives the worker a new route. Control calls it, with call.mu held.
 func (s *stream) publish(r *route) {
 	for i := range s.legs {
@@ -107,13 +137,18 @@ func (s *stream) publish(r *route) {
 	if r.established() {
 		s.worker.loop.Do(s.begin)
 	}
+	for i := range s.legs {
+		s.legs[i].ice.published(r.flows[i].ice)
+	}
 }
 
 // offerRTC writes the offer of one m= line to the party of l.
 func (om *offeredMedia) offerRTC(body *sdp.Session, m *sdp.Media, l *leg, addr netip.Addr, req *ng.Request) {
 	if om.ice[1] {
 		l.writeICE(m, addr, !om.muxOnly)
-		body.SetAttr("ice-lite", "")
+		if !om.iceFull[1] {
+			body.SetAttr("ice-lite", "")
+		}
 	}
 	if dtls(om.proto) {
 		l.writeDTLS(m, om.setup)
@@ -134,7 +169,9 @@ func (om *offeredMedia) offerRTC(body *sdp.Session, m *sdp.Media, l *leg, addr n
 func (om *offeredMedia) answerRTC(body *sdp.Session, m *sdp.Media, l *leg, f *flow, addr netip.Addr) {
 	if f.ice != nil {
 		l.writeICE(m, addr, f.iceRTCP != nil)
-		body.SetAttr("ice-lite", "")
+		if l.ice.full == nil {
+			body.SetAttr("ice-lite", "")
+		}
 	}
 	if f.dtls != nil {
 		l.writeDTLS(m, l.dtls.setup)

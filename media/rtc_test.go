@@ -213,12 +213,12 @@ func TestF26STUNFlood(t *testing.T) {
 	stranger.silence()
 }
 
-// TestB34LitePeer: no ICE with a lite agent, whose checks would never come; SDP and latch know the way.
-func TestB34LitePeer(t *testing.T) {
+// TestB34LiteMeetsLite: no ICE with a lite agent without rtcp-mux, or as answer to our lite offer; SDP and latch know the way.
+func TestB34LiteMeetsLite(t *testing.T) {
 	r := newRig(t, Config{})
 	web, farm := newRTCPeer(t, 1), newPeer(t, 2)
 	body := strings.NewReplacer("t=0 0\r\n", "t=0 0\r\na=ice-lite\r\n", "m=audio 9", "m=audio "+portText(web.addr()),
-		"c=IN IP4 0.0.0.0", "c=IN IP4 127.0.0.1").Replace(web.rtcBody("actpass"))
+		"c=IN IP4 0.0.0.0", "c=IN IP4 127.0.0.1", "rtcp-mux\r\na=", "").Replace(web.rtcBody("actpass"))
 	farm.take(r.must(toFarm("c", "web", body)))
 	web.far = web.take(r.must(answered("c", "web", "farm", farm.body("RTP/AVP", "0"))))
 	m := web.far.Media[0]

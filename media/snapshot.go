@@ -130,6 +130,7 @@ type farRecord struct {
 	Source   netip.Addr      `json:"source"`
 	Mode     nat.LatchConfig `json:"mode"`
 
+	Lite    bool              `json:"lite,omitempty"`
 	Ufrag   string            `json:"ufrag,omitempty"`
 	Pwd     string            `json:"pwd,omitempty"`
 	Setup   string            `json:"setup,omitempty"`
@@ -192,6 +193,7 @@ type offeredRecord struct {
 	SDES     [2]sdesUse    `json:"sdes"`
 	PTime    time.Duration `json:"ptime,omitempty"`
 	ICE      [2]bool       `json:"ice"`
+	Full     [2]bool       `json:"full"`
 	MuxOnly  bool          `json:"muxonly,omitempty"`
 	Setup    string        `json:"setup,omitempty"`
 	Active   bool          `json:"active,omitempty"` // preferActive
@@ -225,14 +227,14 @@ func readRecord(b []byte) (*callRecord, error) {
 func (d *description) record() farRecord {
 	c := &d.creds
 	return farRecord{Proto: d.proto, RTP: d.rtp, RTCP: d.rtcp, Mux: d.mux, Hold: d.hold, Silent: d.silent, Feedback: d.feedback,
-		Source: d.source, Mode: d.mode, Ufrag: c.ufrag, Pwd: c.pwd, Setup: c.setup, TLSID: c.tlsID, Prints: c.prints, MID: d.mid,
+		Source: d.source, Mode: d.mode, Lite: c.lite, Ufrag: c.ufrag, Pwd: c.pwd, Setup: c.setup, TLSID: c.tlsID, Prints: c.prints, MID: d.mid,
 		Bundled: d.bundled}
 }
 
 func (r *farRecord) description() description {
 	return description{proto: r.Proto, rtp: r.RTP, rtcp: r.RTCP, mux: r.Mux, hold: r.Hold, silent: r.Silent, feedback: r.Feedback,
 		source: r.Source, mode: r.Mode, mid: r.MID, bundled: r.Bundled,
-		creds: credentials{ufrag: r.Ufrag, pwd: r.Pwd, setup: r.Setup, tlsID: r.TLSID, prints: r.Prints}}
+		creds: credentials{lite: r.Lite, ufrag: r.Ufrag, pwd: r.Pwd, setup: r.Setup, tlsID: r.TLSID, prints: r.Prints}}
 }
 
 func (f *flow) record() flowRecord {
@@ -295,7 +297,7 @@ func (o *offer) record() *offerRecord {
 		r.Media = append(r.Media, offeredRecord{
 			Rejected: m.rejected, Kind: m.kind, RTP: m.rtp, From: m.from.record(), Managed: m.choice.managed,
 			Offered: m.choice.offered, Sent: m.choice.sent, Proto: m.proto, MuxAsked: m.muxAsked, MuxGiven: m.muxGiven,
-			SDES: m.sdes, PTime: m.ptime, ICE: m.ice, MuxOnly: m.muxOnly, Setup: m.setup, Active: m.preferActive,
+			SDES: m.sdes, PTime: m.ptime, ICE: m.ice, Full: m.iceFull, MuxOnly: m.muxOnly, Setup: m.setup, Active: m.preferActive,
 		})
 	}
 	return r
@@ -311,7 +313,7 @@ func (r *offerRecord) offer() *offer {
 		o.media = append(o.media, offeredMedia{
 			rejected: m.Rejected, kind: m.Kind, rtp: m.RTP, from: m.From.description(),
 			choice: choice{managed: m.Managed, offered: m.Offered, sent: m.Sent}, proto: m.Proto, muxAsked: m.MuxAsked,
-			muxGiven: m.MuxGiven, sdes: m.SDES, ptime: m.PTime, ice: m.ICE, muxOnly: m.MuxOnly, setup: m.Setup,
+			muxGiven: m.MuxGiven, sdes: m.SDES, ptime: m.PTime, ice: m.ICE, iceFull: m.Full, muxOnly: m.MuxOnly, setup: m.Setup,
 			preferActive: m.Active,
 		})
 	}

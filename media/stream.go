@@ -104,8 +104,8 @@ type flow struct {
 
 	rx, tx *srtpContext // open what comes from the party, seal what goes to it; nil is plain
 
-	ice, iceRTCP   *nat.ICELite // where to send is their decision; ice nil is the latch's, iceRTCP is nil under rtcp-mux
-	dtls, dtlsRTCP *dtlsPath    // in place of rx and tx, by port; dtlsRTCP is nil under rtcp-mux
+	ice, iceRTCP   iceAgent  // where to send is their decision; ice nil is the latch's, iceRTCP is nil under rtcp-mux
+	dtls, dtlsRTCP *dtlsPath // in place of rx and tx, by port; dtlsRTCP is nil under rtcp-mux
 
 	types  [128]uint8 // payload type as it comes -> as it leaves
 	clock  uint32     // Hz of the RTP timestamps as they come

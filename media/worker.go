@@ -97,6 +97,7 @@ func (w *worker) remove(s *stream) {
 	}
 	for i := range s.legs {
 		s.legs[i].dtls.takeAway(w)
+		s.legs[i].ice.close()
 	}
 	done := w.loop.Do(func() {
 		s.closed = true

@@ -113,11 +113,8 @@ type ICEState struct {
 	Nominated bool
 }
 
-// State returns a copy; nil of a nil agent. Other pairs than the selected one come back with their next checks.
+// State returns a copy. Other pairs than the selected one come back with their next checks.
 func (a *ICELite) State() *ICEState {
-	if a == nil {
-		return nil
-	}
 	st := &ICEState{Selected: a.Selected(), Nominated: a.Nominated()}
 	if a.selected >= 0 {
 		st.Priority = a.pairs[a.selected].priority

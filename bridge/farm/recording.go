@@ -82,16 +82,13 @@ func (r *recording) target() string {
 	return "bridge:" + r.bridge.id
 }
 
-// shown is the recording in Asterisk's shape. Its duration is there at the end only, and then also if it is 0.
-func (r *recording) shown() any {
+// shown is the recording in Asterisk's shape. Its duration is there at the end only.
+func (r *recording) shown() ari.LiveRecording {
 	out := ari.LiveRecording{Name: r.name, Format: "wav", State: r.state, TargetURI: r.target()}
-	if r.state != ari.RecordingDone {
-		return out
+	if r.state == ari.RecordingDone {
+		out.Duration = r.written.Load() / 50
 	}
-	return struct {
-		ari.LiveRecording
-		Duration int64 `json:"duration"`
-	}{out, r.written.Load() / 50}
+	return out
 }
 
 func (n *node) tellRecording(kind string, r *recording) {

@@ -133,14 +133,16 @@ func (n *node) transferProgress(r *ari.Request) (any, error) {
 	var ch *channel
 	var t *transfer
 	err := n.do(r.Name("channelId"), func(found *channel) error {
-		ch, t = found, found.transfer
+		if ch, t = found, found.transfer; t == nil {
+			return ari.Refuse(http.StatusConflict, "Channel has no transfer in progress")
+		}
 		if last {
 			ch.transfer = nil
 		}
 		return nil
 	})
-	if err != nil || t == nil {
-		return nil, err // without a transfer Asterisk has nothing to say, either
+	if err != nil {
+		return nil, err
 	}
 	return nil, ch.ask(func(c *call, l *leg) {
 		if l.state == legUp {
