@@ -1,0 +1,97 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var loadProgram = &build{pkg: "./bench/sipload", env: "RTCEDGE_SIPLOAD_BIN"}
+
+// slowed puts a program into a control group with a share of one core, so that the load generator can overload it several times on the same
+// machine. It reports whether that is possible here.
+func slowed(t *testing.T, p *process, share float64) bool {
+	t.Helper()
+	const period = 5 * time.Millisecond // short: the program must not stand still for long
+	quota := time.Duration(share * float64(period)).Microseconds()
+	name := fmt.Sprint("rtcedge-e2e-", os.Getpid())
+	for _, v := range []struct {
+		dir   string
+		files map[string]string
+	}{
+		{"/sys/fs/cgroup/cpu/" + name, map[string]string{"cpu.cfs_period_us": fmt.Sprint(period.Microseconds()), "cpu.cfs_quota_us": fmt.Sprint(quota)}},
+		{"/sys/fs/cgroup/" + name, map[string]string{"cpu.max": fmt.Sprint(quota, " ", period.Microseconds())}},
+	} {
+		if os.Mkdir(v.dir, 0o755) != nil {
+			continue
+		}
+		ok := true
+		for _, file := range []string{"cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.max"} {
+			if text := v.files[file]; text != "" {
+				ok = ok && os.WriteFile(filepath.Join(v.dir, file), []byte(text), 0o644) == nil
+			}
+		}
+		ok = ok && os.WriteFile(filepath.Join(v.dir, "cgroup.procs"), []byte(strconv.Itoa(p.cmd.Process.Pid)), 0o644) == nil
+		t.Cleanup(func() { _ = p.stop(5 * time.Second); _ = os.Remove(v.dir) })
+		if ok {
+			return true
+		}
+	}
+	return false
+}
+
+// TestF15Overload offers twice and four times what the edge carries. What it completes stays near the peak, the rest gets 503.
+func TestF15Overload(t *testing.T) {
+	host, farm, phones := newHost(), newHost(), newHost()
+	edge, admin := freePort(t, host), freePort(t, netip.MustParseAddr("127.0.0.1"))
+	p := launch(t, "rtcedge sip", edgeProgram.binary(t), "sip", "--listen", "udp:"+edge.String(), "--workers", "1", "--media", "none",
+		"--farm", "call=udp:"+netip.AddrPortFrom(farm, 5080).String(), "--admin", admin.String(), "--drain-notice", "0s", "--drain-limit", "0s", "--log-level", "warn")
+	listening(t, p, admin)
+	const share = 0.15
+	if !slowed(t, p, share) {
+		t.Log("there are no control groups here: the edge has a whole core")
+	}
+	value := func(line, name string) float64 {
+		m := regexp.MustCompile(`\b` + name + `=([\d.]+)`).FindStringSubmatch(line)
+		if m == nil {
+			t.Fatalf("no %s in %q", name, line)
+		}
+		f, _ := strconv.ParseFloat(m[1], 64)
+		return f
+	}
+	offer := func(rate float64, more ...string) string {
+		t.Helper()
+		argv := append([]string{"--proxy", edge.String(), "--phones", phones.String(), "--farm", netip.AddrPortFrom(farm, 5080).String(), "--nodes", "1", "--pid", fmt.Sprint(p.cmd.Process.Pid), "--rate", fmt.Sprint(int(rate))}, more...)
+		out, err := exec.Command(loadProgram.binary(t), argv...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("sipload: %v: %s", err, out)
+		}
+		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		return lines[len(lines)-1]
+	}
+	found := offer(4000, "--max", "--time", "1s")
+	peak := value(found, "rate")
+	t.Logf("the edge carries %.0f messages a second without loss; it may use %.0f %% of a core and uses %.0f %%", peak, 100*share, value(found, "core"))
+	for _, times := range []float64{2, 4} {
+		line := offer(peak*times, "--time", "5s")
+		good, refused := value(line, "good"), value(line, "refused")
+		t.Logf("%.0f x: goodput %.0f messages a second, %.0f %% of the peak; %.0f calls refused by 503; %s", times, good, 100*good/peak, refused, line)
+		switch {
+		case strings.Contains(line, "GENERATOR-LIMITED"):
+			t.Logf("%.0f x: NOT JUDGED, the generator was the limit", times)
+		case good < 0.8*peak:
+			t.Errorf("%.0f x: goodput is %.0f %% of the peak, want 80 %% at least", times, 100*good/peak)
+		case refused == 0:
+			t.Errorf("%.0f x: nobody was refused", times)
+		}
+	}
+}
