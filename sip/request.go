@@ -474,6 +474,9 @@ func (p *Proxy) sendRequest(c *pass, out []byte) {
 	c.count.forwarded[m.Method()].Add(1)
 	if n := c.next.node; n != nil && m.Method() != message.Ack {
 		n.Sent(c.now)
+		if m.Method() == message.Invite && len(m.ToTag()) == 0 {
+			n.Invited(c.hash, c.now)
+		}
 	}
 	p.tapOut(to, out)
 	if c.ending {

@@ -29,6 +29,9 @@ func (p *Proxy) response(c *pass, fault message.Fault) {
 		return
 	}
 	c.hash = p.callHash(m.CallID())
+	if !c.waited && c.node != nil && m.Method() == message.Invite && c.via.flags&viaInDialog == 0 {
+		c.node.Responded(c.hash)
+	}
 	if !c.waited && (p.queueOf(c.hash).pending.Load() > 0 || p.asksMedia(c)) {
 		p.enqueue(c)
 		return

@@ -74,6 +74,10 @@ type Config struct {
 	ProbeTimeout time.Duration
 	// SilentAfter is the time after which a node that owes an answer to something is probed out of turn. Default 250 ms.
 	SilentAfter time.Duration
+	// SickAfter is how long the first answer to an INVITE may take; a node that takes longer twice in a row gets no new dialog for SickFor, unless it
+	// is the last of its farm. Defaults 500 ms, which is T1, and 5 s.
+	SickAfter time.Duration
+	SickFor   time.Duration
 	// Rise is the number of answered probes in a row that bring a node back. Default 2.
 	Rise int
 	// NoProbes leaves every node up for ever, for farms that answer no OPTIONS. Default false.
@@ -92,10 +96,12 @@ func (c *Config) validate() error {
 	fill(&c.ProbeTimeout, 300*time.Millisecond)
 	fill(&c.SilentAfter, 250*time.Millisecond)
 	fill(&c.EpochFor, 32*time.Second)
+	fill(&c.SickAfter, 500*time.Millisecond)
+	fill(&c.SickFor, 5*time.Second)
 	if c.Rise == 0 {
 		c.Rise = 2
 	}
-	if c.ProbeInterval < 0 || c.ProbeTimeout < 0 || c.SilentAfter < 0 || c.EpochFor < 0 || c.Rise < 0 {
+	if c.ProbeInterval < 0 || c.ProbeTimeout < 0 || c.SilentAfter < 0 || c.SickAfter < 0 || c.SickFor < 0 || c.EpochFor < 0 || c.Rise < 0 {
 		return errors.New("a time or count is negative")
 	}
 	total := 0

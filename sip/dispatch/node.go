@@ -14,6 +14,7 @@ const (
 	Up     State = iota // takes new dialogs
 	Down                // takes nothing new until it answers again
 	Drain               // lives, takes nothing new by the operator's will
+	Sick                // answers probes but no calls: takes nothing new for a while
 	Fenced              // cut off: what it sends is dropped, and it gets nothing
 )
 
@@ -26,6 +27,8 @@ func (s State) String() string {
 		return "down"
 	case Drain:
 		return "drain"
+	case Sick:
+		return "sick"
 	}
 	return "fenced"
 }
@@ -47,7 +50,11 @@ type Node struct {
 	fenced  atomic.Bool   // cut off, see Set.Fence
 	tcp     atomic.Bool   // configured: listens for TCP besides
 
-	probe probe // Set.mu guards it
+	sick  atomic.Bool // see sick.go
+	watch watch
+
+	probe  probe     // Set.mu guards it
+	wellAt time.Time // and this: when a sick node is tried again
 }
 
 // probe is the state of the OPTIONS to one node.
@@ -78,6 +85,8 @@ func (n *Node) State() State {
 		return Down
 	case n.drained.Load():
 		return Drain
+	case n.sick.Load():
+		return Sick
 	}
 	return Up
 }
@@ -105,4 +114,6 @@ func (n *Node) Unreachable() { n.suspect.Store(true) }
 func (n *Node) Fenced() bool { return n.fenced.Load() }
 
 // eligible tells if new dialogs may go to it.
-func (n *Node) eligible() bool { return n.live.Load() && !n.drained.Load() && !n.fenced.Load() }
+func (n *Node) eligible() bool {
+	return n.live.Load() && !n.drained.Load() && !n.fenced.Load() && !n.sick.Load()
+}

@@ -11,6 +11,16 @@ func (s *Set) Tick(now time.Time, p Prober) (next time.Duration) {
 	s.mu.Lock()
 	var due []*Node
 	changed := false
+	stalled := now.Sub(s.ticked) > stall
+	s.ticked = now
+	for _, n := range s.nodes {
+		if n != nil && stalled {
+			n.watch.hash.Store(0) // the answer may be there, and we too late
+		}
+		if n != nil && s.sickLocked(n, now) {
+			changed = true
+		}
+	}
 	if !s.cfg.NoProbes {
 		for _, n := range s.nodes {
 			if n == nil || n.fenced.Load() { // its answers would be dropped

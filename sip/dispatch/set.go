@@ -21,6 +21,7 @@ type Set struct {
 	mu      sync.Mutex // guards the rest, and Node.probe
 	cfg     Config
 	nodes   []*Node // by Node.index; nil where a node was taken out
+	ticked  time.Time
 	members [NumFarms][]member
 }
 
