@@ -6,7 +6,7 @@ GOFLAGS_ = -tags $(TAGS)
 LDFLAGS  = -X main.version=$(VERSION)
 LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: build run test race fuzz e2e lint bench demo clean help deps
+.PHONY: build run test race fuzz e2e lint bench demo farms clean help deps
 .DEFAULT_GOAL := build
 
 build: deps ## bin/rtcedge (with Opus by libopus; CGO_ENABLED=0 make build does without)
@@ -39,6 +39,10 @@ bench: deps ## benchmarks beside the code
 
 demo: build ## calls through a running `make run`, or through one of its own: prints a table, ends with 1 on a FAIL
 	$(GO) run $(GOFLAGS_) ./bench/demo $(ARGS)
+
+farms: build ## three real Asterisks, edge, media and bridge on 127.0.0.1 (FARMS=5: two call and two conference nodes); Ctrl-C ends them
+	sh e2e/peers.sh install
+	@exec $(GO) run $(GOFLAGS_) ./bench/farms -binary bin/rtcedge -nodes $(or $(FARMS),3) $(ARGS)
 
 clean: ## remove what was built
 	rm -rf bin

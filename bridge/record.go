@@ -52,25 +52,32 @@ const (
 
 // Call is a call or a conference: the record from which any bridge process can go on.
 type Call struct {
-	ID         string     `json:"id"`
-	Node       NodeID     `json:"node"`
-	Bridge     string     `json:"bridge,omitempty"`     // ARI bridge id; "" as long as there is none
-	Conference string     `json:"conference,omitempty"` // its name, if it is one
-	Number     string     `json:"number,omitempty"`     // what the first leg dialled
-	Legs       []Leg      `json:"legs"`
-	Program    string     `json:"program,omitempty"`
-	Flow       *FlowState `json:"flow,omitempty"`
-	Recording  string     `json:"recording,omitempty"` // name of the running recording of the bridge
-	Recordings []string   `json:"recordings,omitempty"`
-	Locked     bool       `json:"locked,omitempty"`    // nobody may enter
-	MutedAll   bool       `json:"muted_all,omitempty"` // who enters is muted, moderators are not
-	PIN        string     `json:"pin,omitempty"`
-	Tones      bool       `json:"tones,omitempty"` // entry and exit tones
-	Stay       bool       `json:"stay,omitempty"`  // does not end at one participant (B38)
-	MaxLegs    int        `json:"max_legs,omitempty"`
-	Transfer   *Transfer  `json:"transfer,omitempty"`
-	Created    time.Time  `json:"created"`
-	Owner      string     `json:"owner,omitempty"` // the bridge process that controls it: IP:PORT of its API
+	ID           string     `json:"id"`
+	Node         NodeID     `json:"node"`
+	Bridge       string     `json:"bridge,omitempty"`     // ARI bridge id; "" as long as there is none
+	Conference   string     `json:"conference,omitempty"` // its name, if it is one
+	Number       string     `json:"number,omitempty"`     // what the first leg dialled
+	Legs         []Leg      `json:"legs"`
+	Program      string     `json:"program,omitempty"`
+	Flow         *FlowState `json:"flow,omitempty"`
+	Recording    string     `json:"recording,omitempty"` // name of the running recording of the bridge
+	Recordings   []string   `json:"recordings,omitempty"`
+	Locked       bool       `json:"locked,omitempty"`    // nobody may enter
+	MutedAll     bool       `json:"muted_all,omitempty"` // who enters is muted, moderators are not
+	PIN          string     `json:"pin,omitempty"`
+	ModeratorPIN string     `json:"moderator_pin,omitempty"`
+	Tones        bool       `json:"tones,omitempty"` // entry and exit tones
+	Stay         bool       `json:"stay,omitempty"`  // does not end at one participant (B38)
+	MaxLegs      int        `json:"max_legs,omitempty"`
+	Transfer     *Transfer  `json:"transfer,omitempty"`
+	Next         string     `json:"next,omitempty"`     // number that is called when the first leg is up
+	LastLeg      int        `json:"last_leg,omitempty"` // of the ids that were given
+	Rung         bool       `json:"rung,omitempty"`     // the caller has ringback
+	Cause        int        `json:"cause,omitempty"`    // best Q.850 cause of the legs that failed
+	Empty        time.Time  `json:"empty,omitzero"`     // since then nobody is in the conference
+	LostAt       time.Time  `json:"lost_at,omitzero"`   // since then a leg waits for recovery
+	Created      time.Time  `json:"created"`
+	Owner        string     `json:"owner,omitempty"` // the bridge process that controls it: IP:PORT of its API
 }
 
 // Roles of a leg: who placed it, as the farm sees it.
@@ -95,11 +102,12 @@ type Leg struct {
 	Role      string `json:"role"`
 	State     string `json:"state"`
 
-	Number string `json:"number,omitempty"` // the party's number
-	Name   string `json:"name,omitempty"`
-	URI    string `json:"uri,omitempty"`   // where a leg that the farm placed went to
-	Route  string `json:"route,omitempty"` // the Path of the contact, as Route
-	Fork   string `json:"fork,omitempty"`  // legs with one value ring together: the first that answers stays
+	Number   string `json:"number,omitempty"` // the party's number
+	Name     string `json:"name,omitempty"`
+	URI      string `json:"uri,omitempty"`      // where a leg that the farm placed went to
+	Route    string `json:"route,omitempty"`    // the Path of the contact, as Route
+	Transfer bool   `json:"transfer,omitempty"` // it rings for a transfer
+	Fork     string `json:"fork,omitempty"`     // legs with one value ring together: the first that answers stays
 
 	Muted      bool      `json:"muted,omitempty"`
 	Held       bool      `json:"held,omitempty"`

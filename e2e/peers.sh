@@ -8,6 +8,10 @@
 #                               COMMAND inside the chroot, in a mount namespace of its own: nothing stays mounted when
 #                               it ends, however it ends. DIR of the host is /mnt in there. The shell is replaced by
 #                               COMMAND, so that the process id of this script becomes that of COMMAND.
+#   peers.sh asterisk start NAME DIR     an Asterisk with the folder that `rtcedge asterisk-config --out DIR --dir /mnt` wrote, in the
+#                               background; returns when it has fully booted, and prints its process id and version
+#   peers.sh asterisk stop NAME | kill NAME | status [NAME]
+#                               SIGTERM and wait; SIGKILL; what runs
 #   peers.sh status             what is installed, in which version, and what is mounted
 #   peers.sh mount | umount     the chroot's /proc, /dev and /sys in the caller's own namespace, for work by hand
 #   peers.sh remove             unmounts, then deletes the chroot
@@ -177,6 +181,71 @@ run() {
 		exec chroot "$root" "$@"' sh "$root" "$bind" "$@"
 }
 
+# Each Asterisk that was started has a file with its process id and folder.
+nodes=$base/asterisk
+
+node_pid() {
+	[ -e "$nodes/$1" ] || return 1
+	read -r pid dir <"$nodes/$1"
+	# Process ids are used again: only an Asterisk with this folder's socket counts.
+	[ "$(cat "/proc/$pid/comm" 2>/dev/null)" = asterisk ]
+}
+
+node_cli() {
+	in_chroot --bind "$1" asterisk -C /mnt/asterisk.conf -rx "$2" 2>/dev/null
+}
+
+node_start() {
+	name=$1 dir=$2
+	case $name in *[!A-Za-z0-9_.+-]* | '') die "asterisk start: name '$name' (allowed: letters, digits, and _ . + -)" ;; esac
+	[ -e "$dir/asterisk.conf" ] || die "asterisk start: $dir has no asterisk.conf: rtcedge asterisk-config --out $dir --dir /mnt writes it"
+	grep -q '^astetcdir => /mnt$' "$dir/asterisk.conf" || die "asterisk start: $dir/asterisk.conf is not for the chroot: write it with --dir /mnt"
+	! node_pid "$name" || die "asterisk start: $name runs already, process $pid"
+	dir=$(cd "$dir" && pwd)
+	mkdir -p "$nodes" "$dir/log"
+	setsid sh "$0" run --bind "$dir" asterisk -f -q -C /mnt/asterisk.conf </dev/null >"$dir/log/console" 2>&1 9>&- &
+	pid=$!
+	echo "$pid $dir" >"$nodes/$name"
+	n=0
+	until node_cli "$dir" "core waitfullybooted" | grep -q "fully booted"; do
+		n=$((n + 1))
+		kill -0 "$pid" 2>/dev/null || { cat "$dir/log/console" >&2; die "asterisk start: $name ended, see above"; }
+		[ $n -lt 300 ] || die "asterisk start: $name is not ready after 30 s; its log is $dir/log/messages"
+		sleep 0.1
+	done
+	say "$name: process $pid, $(node_cli "$dir" "core show version" | sed -n 's/ built.*//p')"
+}
+
+node_stop() {
+	if ! node_pid "$1"; then
+		rm -f "$nodes/$1"
+		say "$1: does not run"
+		return 0
+	fi
+	kill "-$2" "$pid"
+	n=0
+	while node_pid "$1"; do
+		n=$((n + 1))
+		[ $n -lt 100 ] || { kill -KILL "$pid"; die "asterisk $3: $1 did not end in 10 s, killed"; }
+		sleep 0.1
+	done
+	rm -f "$nodes/$1"
+	say "$1: ended"
+}
+
+node_status() {
+	code=0
+	for name in ${1:-$(ls "$nodes" 2>/dev/null)}; do
+		if node_pid "$name"; then
+			say "$name: process $pid, $dir, $(node_cli "$dir" "core show version" | sed -n 's/ built.*//p')"
+		else
+			say "$name: does not run"
+			code=1
+		fi
+	done
+	return $code
+}
+
 remove() {
 	umount_root
 	[ -z "$(mounts)" ] || die "remove: still mounted: $(mounts)"
@@ -199,6 +268,17 @@ run)
 	become_root "$@"
 	shift
 	run "$@"
+	;;
+asterisk)
+	become_root "$@"
+	verb=${2:-}
+	case $verb in
+	start) node_start "${3:?asterisk start: NAME is missing}" "${4:?asterisk start: DIR is missing}" ;;
+	stop) node_stop "${3:?asterisk stop: NAME is missing}" TERM stop ;;
+	kill) node_stop "${3:?asterisk kill: NAME is missing}" KILL kill ;;
+	status) node_status "${3:-}" ;;
+	*) die "asterisk: '$verb' (allowed: start NAME DIR, stop NAME, kill NAME, status [NAME])" ;;
+	esac
 	;;
 mount)
 	become_root "$@"
@@ -223,7 +303,7 @@ status)
 	status
 	;;
 *)
-	sed -n 's/^# \{0,1\}//; 2,20p' "$0"
+	sed -n 's/^# \{0,1\}//; 2,24p' "$0"
 	[ "$command" = help ] || exit 2
 	;;
 esac

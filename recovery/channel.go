@@ -123,4 +123,5 @@ func choose(c *bridge.Call, healthy, avoid []bridge.NodeID) (bridge.NodeID, bool
 var (
 	errPending = errors.New("the far end has an INVITE of its own pending (491)")
 	errGone    = errors.New("the far end does not know the dialog any more")
+	errEnded   = errors.New("the far end got a BYE") // the patched node sends it after any other failure
 )

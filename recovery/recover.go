@@ -26,7 +26,8 @@ const (
 	slotTime        = 1500 * time.Millisecond // a phone that does not answer keeps others waiting no longer
 	askEvery        = 40 * time.Millisecond
 	existsEvery     = 400 * time.Millisecond
-	batchOf         = 50 // Call-IDs per question: one of 200 took HOMER 0.5 s, one of 50 0.15 s
+	captureLag      = 150 * time.Millisecond // what the node said last, a BYE perhaps, has to reach the history
+	batchOf         = 50                     // Call-IDs per question: one of 200 took HOMER 0.5 s, one of 50 0.15 s
 	maxTries        = 6
 )
 
@@ -282,6 +283,9 @@ func (r *Recoverer) leg(ctx context.Context, d Death, j job, built Rebuilt, call
 		case errors.Is(last, errGone):
 			r.end(ctx, d, j, calls, rep, n, built.RemoteTag, ResultClosed, last)
 			return
+		case errors.Is(last, errEnded):
+			r.end(ctx, d, j, calls, rep, n, built.RemoteTag, ResultFailed, last)
+			return
 		case errors.Is(last, errPending):
 			// RFC 3261, section 14.1: who does not own the Call-ID waits for up to 2 s.
 			rep.step(n, "491")
@@ -289,6 +293,7 @@ func (r *Recoverer) leg(ctx context.Context, d Death, j job, built Rebuilt, call
 		default:
 			rep.step(n, "again: "+last.Error())
 			avoid = append(avoid, node)
+			sleep(ctx, captureLag)
 		}
 		// What was sent meanwhile counts: the next INVITE needs a higher CSeq.
 		if again, ok := r.cfg.History.Dialogs(ctx, d.SIP, []string{j.leg.SIPCallID})[j.leg.SIPCallID]; ok && again.Err == nil && again.CSeq > built.CSeq {
@@ -372,7 +377,7 @@ func (r *Recoverer) try(ctx context.Context, d Death, node bridge.NodeID, j *job
 			case 408, 481:
 				return errGone
 			}
-			return fmt.Errorf("the far end answers %d", status)
+			return fmt.Errorf("the far end answers %d: %w", status, errEnded)
 		}
 		if time.Since(sent) >= slotTime {
 			release()
@@ -393,7 +398,7 @@ func (r *Recoverer) try(ctx context.Context, d Death, node bridge.NodeID, j *job
 			ask, cancel := context.WithTimeout(ctx, 3*time.Second)
 			err := r.cfg.Farm.Hangup(ask, node, ch.ID)
 			cancel()
-			return errors.Join(fmt.Errorf("no answer for %v", inviteTimeout), err)
+			return errors.Join(fmt.Errorf("no answer for %v: %w", inviteTimeout, errEnded), err)
 		}
 	}
 }

@@ -259,3 +259,8 @@ func targetPath(target string) (string, error) {
 	}
 	return kind + "s/" + id(name), nil
 }
+
+// Snoop makes a channel that hears what a channel says and hears, in the application.
+func (c *Client) Snoop(ctx context.Context, channel, snoop, args string) error {
+	return c.do(ctx, http.MethodPost, "channels/"+id(channel)+"/snoop/"+id(snoop), pairs("app", c.cfg.App, "spy", "both", "whisper", "none", "appArgs", args), nil, nil)
+}

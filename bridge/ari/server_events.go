@@ -23,9 +23,9 @@ type hub struct {
 // application is a name under which a client controls channels. It outlives its socket as long as it is subscribed to
 // something: its channels stay, and go on with the next socket (stasis/app.c).
 type application struct {
-	client *client // nil: no socket
-	all    bool    // subscribeAll
-	subs   map[string]struct{}
+	client *client         // nil: no socket
+	all    bool            // subscribeAll
+	subs   map[string]bool // by source; true: until StasisEnd only
 	filter filter
 }
 
@@ -59,10 +59,39 @@ func (s *Server) Subscribe(app, source string) {
 	defer s.hub.mu.Unlock()
 	a := s.hub.apps[app]
 	if a == nil {
-		a = &application{subs: map[string]struct{}{}}
+		a = &application{subs: map[string]bool{}}
 		s.hub.apps[app] = a
 	}
-	a.subs[source] = struct{}{}
+	a.subs[source] = false
+}
+
+// Enter subscribes an application to a channel that comes under its control, until Leave. One that it is subscribed to
+// anyway stays.
+func (s *Server) Enter(app, source string) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	a := s.hub.apps[app]
+	if a == nil {
+		a = &application{subs: map[string]bool{}}
+		s.hub.apps[app] = a
+	}
+	if _, there := a.subs[source]; !there {
+		a.subs[source] = true
+	}
+}
+
+// Leave ends what Enter began.
+func (s *Server) Leave(app, source string) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	a := s.hub.apps[app]
+	if a == nil || !a.subs[source] {
+		return
+	}
+	delete(a.subs, source)
+	if a.client == nil && len(a.subs) == 0 {
+		delete(s.hub.apps, app)
+	}
 }
 
 // Share lets the applications that hear of one thing hear of another, too.
@@ -71,7 +100,7 @@ func (s *Server) Share(from, to string) {
 	defer s.hub.mu.Unlock()
 	for _, a := range s.hub.apps {
 		if _, ok := a.subs[from]; ok {
-			a.subs[to] = struct{}{}
+			a.subs[to] = false
 		}
 	}
 }
@@ -150,7 +179,7 @@ func (s *Server) ownRoutes() []Route {
 		}},
 		{"POST", "applications/{applicationName}/subscription", func(r *Request) (any, error) {
 			return s.application(r, func(a *application) error {
-				return sources(r, func(source string) { a.subs[source] = struct{}{} })
+				return sources(r, func(source string) { a.subs[source] = false })
 			})
 		}},
 		{"DELETE", "applications/{applicationName}/subscription", func(r *Request) (any, error) {

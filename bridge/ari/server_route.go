@@ -312,7 +312,7 @@ func refuse(w http.ResponseWriter, status int, message string) {
 
 // HangupCause reads reason_code and reason as ast_ari_channels_hangup in resource_channels.c does.
 func HangupCause(r *Request) (int, error) {
-	bad := Refuse(http.StatusBadRequest, "Invalid Reason for hangup provided")
+	bad := Refuse(http.StatusBadRequest, "Invalid reason for hangup reason provided")
 	if code := r.Text("reason_code"); code != "" {
 		n, err := strconv.Atoi(code)
 		if err != nil || n < 1 || n > 127 {

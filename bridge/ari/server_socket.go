@@ -109,7 +109,7 @@ func (s *Server) register(c *client, apps []string, all bool) {
 	for _, name := range apps {
 		a := s.hub.apps[name]
 		if a == nil {
-			a = &application{subs: map[string]struct{}{}}
+			a = &application{subs: map[string]bool{}}
 			s.hub.apps[name] = a
 		}
 		if old := a.client; old != nil && old != c {

@@ -100,7 +100,7 @@ func TestRoutes(t *testing.T) {
 		{"DELETE", "/ari/channels/1700000000.1?reason_code=17", "secret", 204, ""},
 		{"DELETE", "/ari/channels/1700000000.1?reason=no_answer", "secret", 204, ""},
 		{"DELETE", "/ari/channels/1700000000.1", "secret", 204, ""},
-		{"DELETE", "/ari/channels/1700000000.1?reason=tired", "secret", 400, `{"message":"Invalid Reason for hangup provided"}`},
+		{"DELETE", "/ari/channels/1700000000.1?reason=tired", "secret", 400, `{"message":"Invalid reason for hangup reason provided"}`},
 		{"DELETE", "/ari/channels/1700000000.1?reason_code=900", "secret", 400, ""},
 		{"DELETE", "/ari/channels/none", "secret", 404, `{"message":"Channel not found"}`},
 		{"POST", "/ari/bridges/b/addChannel?channel=x,y", "secret", 204, ""},

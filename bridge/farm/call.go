@@ -276,7 +276,7 @@ func (c *call) refuseCaller(status int, reason string) {
 // callerCancelled ends a call whose caller gave up; sipgo has answered the CANCEL and sent 487.
 func (c *call) callerCancelled() {
 	if l := c.caller; l.state == legCalling || l.state == legRinging {
-		c.farm.node.hangupAsked(c.channel, causeNormal)
+		c.farm.node.hangupAsked(c.channel, causeNormal, nil)
 		l.end()
 		c.hangupAll(487)
 	}

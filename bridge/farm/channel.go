@@ -218,7 +218,7 @@ func (n *node) add(ch *channel) {
 
 // start puts a channel under its application's control.
 func (n *node) start(ch *channel) {
-	n.farm.ari.Subscribe(ch.app, "channel:"+ch.id)
+	n.farm.ari.Enter(ch.app, "channel:"+ch.id)
 	ch.stasis = true
 	args := slices.Clone(ch.args)
 	if args == nil {
@@ -276,11 +276,12 @@ func (n *node) leaveStasis(ch *channel) {
 	if ch.stasis {
 		ch.stasis = false
 		n.tell("StasisEnd", ch, nil, nil)
+		n.farm.ari.Leave(ch.app, "channel:"+ch.id) // a channel that came in is not told of any more
 	}
 }
 
-// hangupAsked tells that somebody wants a channel to end.
-func (n *node) hangupAsked(ch *channel, cause int) {
+// hangupAsked tells that somebody wants a channel to end. Only ARI's wish has a cause in the event, and it is not Q.850's.
+func (n *node) hangupAsked(ch *channel, cause int, soft map[string]any) {
 	if ch == nil {
 		return
 	}
@@ -290,7 +291,7 @@ func (n *node) hangupAsked(ch *channel, cause int) {
 		return
 	}
 	ch.cause = cause
-	n.tell("ChannelHangupRequest", ch, nil, map[string]any{"cause": cause})
+	n.tell("ChannelHangupRequest", ch, nil, soft)
 }
 
 // lose lets a channel go; what becomes of its dialog is the call's business. It runs on the call's goroutine, and may run

@@ -75,7 +75,7 @@ func (c *call) onBye(l *leg) {
 		// A caller may end an early dialog with BYE (RFC 3261, section 15); its INVITE still needs an answer.
 		c.farm.respond(l.tx, l.invite, 487, "Request Terminated")
 	}
-	c.farm.node.hangupAsked(c.channel, causeNormal)
+	c.farm.node.hangupAsked(c.channel, causeNormal, nil)
 	l.end()
 	c.hangupAll(480)
 }

@@ -97,7 +97,7 @@ func (n *node) originate(r *ari.Request) (any, error) {
 	}
 	n.add(ch)
 	n.tell("ChannelCreated", ch, nil, nil)
-	f.ari.Subscribe(app, "channel:"+ch.id)
+	f.ari.Subscribe(app, "channel:"+ch.id) // until the end, not only until StasisEnd, as Asterisk does
 	n.tellDial(ch, "")
 	answer := ch.shown()
 	n.mu.Unlock()
@@ -342,8 +342,8 @@ func (n *node) answeredFar(ch *channel, held bool) {
 		return
 	}
 	ch.dial, ch.farHeld = false, held
-	n.tellDial(ch, "ANSWER")
 	n.become(ch, ari.StateUp)
+	n.tellDial(ch, "ANSWER")
 	n.start(ch)
 	n.rewire(ch)
 }
@@ -376,7 +376,7 @@ func (n *node) externalMedia(r *ari.Request) (any, error) {
 	host, err := netip.ParseAddrPort(r.Text("external_host"))
 	switch {
 	case err != nil || host.Port() == 0:
-		return nil, ari.Refuse(http.StatusBadRequest, "external_host must be <host>:<port>: %q is none", r.Text("external_host"))
+		return nil, ari.Refuse(http.StatusBadRequest, "external_host must be <host>:<port> for all transports other than websocket")
 	case r.Or("format", "ulaw") != "ulaw":
 		return nil, ari.Refuse(http.StatusBadRequest, "format: %q is not supported, ulaw is", r.Text("format"))
 	case r.Or("encapsulation", "rtp") != "rtp" || r.Or("transport", "udp") != "udp" || r.Or("connection_type", "client") != "client":

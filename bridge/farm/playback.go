@@ -75,7 +75,7 @@ func (n *node) queue(r *ari.Request, ch *channel, b *bridge) (any, error) {
 	media := r.List("media")
 	switch {
 	case len(media) == 0:
-		return nil, ari.Refuse(http.StatusBadRequest, "At least one media URI must be provided")
+		return nil, ari.Refuse(http.StatusInternalServerError, "Failed to queue media for playback")
 	case n.plays[id] != nil:
 		return nil, ari.Refuse(http.StatusInternalServerError, "Failed to queue media for playback: the playback %s exists", id)
 	case len(n.plays) >= maxPlaybacks:

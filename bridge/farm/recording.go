@@ -82,13 +82,16 @@ func (r *recording) target() string {
 	return "bridge:" + r.bridge.id
 }
 
-// shown is the recording in Asterisk's shape. Its duration is there at the end only.
-func (r *recording) shown() ari.LiveRecording {
+// shown is the recording in Asterisk's shape. Its duration is there at the end only, and then also if it is 0.
+func (r *recording) shown() any {
 	out := ari.LiveRecording{Name: r.name, Format: "wav", State: r.state, TargetURI: r.target()}
-	if r.state == ari.RecordingDone {
-		out.Duration = r.written.Load() / 50
+	if r.state != ari.RecordingDone {
+		return out
 	}
-	return out
+	return struct {
+		ari.LiveRecording
+		Duration int64 `json:"duration"`
+	}{out, r.written.Load() / 50}
 }
 
 func (n *node) tellRecording(kind string, r *recording) {

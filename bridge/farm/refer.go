@@ -133,16 +133,14 @@ func (n *node) transferProgress(r *ari.Request) (any, error) {
 	var ch *channel
 	var t *transfer
 	err := n.do(r.Name("channelId"), func(found *channel) error {
-		if ch, t = found, found.transfer; t == nil {
-			return ari.Refuse(http.StatusConflict, "Channel has no transfer in progress")
-		}
+		ch, t = found, found.transfer
 		if last {
 			ch.transfer = nil
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
+	if err != nil || t == nil {
+		return nil, err // without a transfer Asterisk has nothing to say, either
 	}
 	return nil, ch.ask(func(c *call, l *leg) {
 		if l.state == legUp {

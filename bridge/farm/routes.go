@@ -18,6 +18,9 @@ const (
 	placeMusic = "music"
 )
 
+// softHangup is AST_SOFTHANGUP_EXPLICIT, which Asterisk's ChannelHangupRequest shows as cause when ARI hangs up.
+const softHangup = 32
+
 // routes is what the farm answers under /ari, by resource.
 func (n *node) routes() []ari.Route {
 	return slices.Concat(n.infoRoutes(), n.channelRoutes(), n.channelMediaRoutes(), n.bridgeRoutes(), n.playRoutes())
@@ -160,7 +163,7 @@ func (n *node) hangup(r *ari.Request) (any, error) {
 	n.mu.Unlock()
 	switch {
 	case ch != nil:
-		n.hangupAsked(ch, cause)
+		n.hangupAsked(ch, cause, map[string]any{"cause": softHangup})
 		if ch.call.post(event{kind: evHangup, leg: ch.leg, cause: cause}) {
 			return nil, nil
 		}
@@ -270,7 +273,7 @@ func (n *node) channelMediaRoutes() []ari.Route {
 		return func(r *ari.Request, ch *channel) error {
 			direction := r.Or("direction", "both")
 			if !slices.Contains([]string{"in", "out", "both"}, direction) {
-				return ari.Refuse(http.StatusBadRequest, "Invalid direction specified: in, out or both is allowed")
+				return ari.Refuse(http.StatusBadRequest, "Invalid direction specified")
 			}
 			if direction != "out" {
 				ch.muteIn = on
@@ -306,8 +309,11 @@ func (n *node) channelMediaRoutes() []ari.Route {
 // pressKeys is POST dtmf.
 func (n *node) pressKeys(r *ari.Request, ch *channel) error {
 	keys := strings.ToUpper(r.Text("dtmf"))
-	if keys == "" || len(keys) > 64 || strings.Trim(keys, keyNames+"W") != "" {
-		return ari.Refuse(http.StatusBadRequest, "DTMF is required: up to 64 of %sw", keyNames)
+	if keys == "" {
+		return ari.Refuse(http.StatusBadRequest, "DTMF is required")
+	}
+	if len(keys) > 64 || strings.Trim(keys, keyNames+"W") != "" {
+		return ari.Refuse(http.StatusBadRequest, "DTMF: up to 64 of %sw are allowed", keyNames)
 	}
 	if ch.keys != nil {
 		return ari.Refuse(http.StatusConflict, "Keys are being sent")

@@ -48,7 +48,7 @@ func runCheck(e *env) error {
 		fmt.Fprintf(e.out, "%s: a good configuration of role %s\n", path, role)
 		return nil
 	}
-	return usage(fmt.Errorf("%s: role: %q (allowed: up, sip, media, farm)", path, role))
+	return usage(fmt.Errorf("%s: role: %q (allowed: up, sip, media, farm, bridge)", path, role))
 }
 
 type checker struct {
@@ -61,6 +61,7 @@ func checkers() []checker {
 		{"up", func(e *env) error { _, err := parseUp(e); return err }},
 		{"sip", func(e *env) error { _, err := parseSIP(e); return err }},
 		{"media", func(e *env) error { _, err := parseMedia(e); return err }},
+		{"bridge", func(e *env) error { _, err := parseBridge(e); return err }},
 		{"farm", func(e *env) error { _, err := parseFarmRole(e); return err }},
 	}
 }

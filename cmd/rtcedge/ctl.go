@@ -81,6 +81,9 @@ func runStatus(e *env) error {
 }
 
 func runCalls(e *env) error {
+	if done, err := callsOfBridge(e); done {
+		return err
+	}
 	admin, err := adminKnob(e, "calls")
 	if err != nil {
 		return err

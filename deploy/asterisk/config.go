@@ -152,8 +152,8 @@ func (c *Config) checkRegistrar() error {
 		return errors.New("accounts: none given (allowed: a file with lines of user:realm:hash or user:realm:password=secret)")
 	}
 	for _, a := range c.Accounts {
-		if !name.MatchString(a.User) {
-			return fmt.Errorf("accounts: user %q (allowed: 1 to 64 letters, digits, and _ . + -)", a.User)
+		if !name.MatchString(a.User) || a.User == "probe" {
+			return fmt.Errorf("accounts: user %q (allowed: 1 to 64 letters, digits, and _ . + -, but not probe, which is the edge's)", a.User)
 		}
 	}
 	if c.Qualify < 0 {

@@ -39,10 +39,11 @@ var allowed = map[string][]string{
 	"sip/dispatch":  nil,
 	"sip/siptest":   {"media/sdp"},
 
-	"bridge":       {"bridge/ari"},
-	"bridge/ari":   nil,
-	"bridge/mixer": nil,
-	"bridge/farm":  {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
+	"bridge":         {"bridge/ari", "internal/store"},
+	"bridge/ari":     nil,
+	"bridge/aritest": {"sip/siptest"},
+	"bridge/mixer":   nil,
+	"bridge/farm":    {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
 
 	"recovery":     {"recovery/*", "bridge", "media/sdp", "internal/store"},
 	"recovery/hep": nil,
@@ -60,11 +61,13 @@ var allowed = map[string][]string{
 	"bench/demo":     {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 	"bench/sipload":  nil,
 	"bench/rtpload":  {"media/ng", "media/sdp", "media/mediatest", "transcode/*"},
-	"e2e":            {"bench/rawphone", "sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
+	"bench/farms":    {"e2e/farms"},
+	"e2e/farms":      nil,
+	"e2e":            {"e2e/farms", "bench/rawphone", "sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 }
 
 // testOnly may be imported by the tests of any package: the strangers, the simulated network, and the tables that tones are measured with.
-var testOnly = []string{"sip/siptest", "media/mediatest", "internal/simnet", "transcode/g711"}
+var testOnly = []string{"sip/siptest", "media/mediatest", "internal/simnet", "transcode/g711", "bridge/aritest"}
 
 const module = "rtcedge/"
 

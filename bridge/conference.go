@@ -1,0 +1,158 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"rtcedge/internal/store"
+)
+
+// rendezvous is a node's weight for a name (highest random weight): all processes agree on the node without talking, and only the
+// conferences of a node that leaves move.
+func rendezvous(name string, node NodeID) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	_, _ = h.Write([]byte{0})
+	_, _ = h.Write([]byte(node))
+	x := h.Sum64() // FNV alone spreads names with one differing digit badly: the finalizer of MurmurHash3
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	x *= 0xc4ceb9fe1a85ec53
+	return x ^ x>>33
+}
+
+// choose picks the node of a role for a name.
+func choose(name, role string, nodes []Node) (NodeID, bool) {
+	var best NodeID
+	var most uint64
+	found := false
+	for _, n := range nodes {
+		if n.State != NodeUp || !slices.Contains(n.Roles, role) {
+			continue
+		}
+		if w := rendezvous(name, n.ID); !found || w > most {
+			best, most, found = n.ID, w, true
+		}
+	}
+	return best, found
+}
+
+// pick is the node of ours that a new call or conference goes to.
+func (b *Bridge) pick(name, role string) *node {
+	var all []Node
+	for _, n := range b.nodes {
+		if n.controlled() {
+			all = append(all, n.record())
+		}
+	}
+	id, ok := choose(name, role, all)
+	if !ok {
+		return nil
+	}
+	return b.node(id, nil)
+}
+
+// enterConference leads a leg into a conference. One conference lives on one node: who arrives on another is bridged to it by a leg
+// through the edge.
+func (b *Bridge) enterConference(n *node, name string, l Leg) {
+	if s := b.conference(name); s != nil {
+		if at := s.record().Node; at != n.id() {
+			b.trunk(n, b.node(at, n), name, l)
+			return
+		}
+		s.post(arrived{leg: l})
+		return
+	}
+	home := n
+	if best := b.pick(name, RoleConference); best != nil && slices.Contains(n.record().Roles, RoleConference) {
+		home = best
+	} else if best != nil {
+		home = best
+	}
+	if home != n {
+		b.trunk(n, home, name, l)
+		return
+	}
+	s, err := b.openConference(n, name)
+	if err != nil {
+		b.refuse(n, l, err)
+		return
+	}
+	s.post(arrived{leg: l})
+}
+
+// trunk connects a leg to a conference on another node by a call between the nodes.
+func (b *Bridge) trunk(from, to *node, name string, l Leg) {
+	sip := to.record().SIP
+	if len(sip) < 5 {
+		b.refuse(from, l, fmt.Errorf("%w: %s has no SIP address", ErrNoNode, to.id()))
+		return
+	}
+	c := Call{ID: newID(), Node: from.id(), Number: fmt.Sprintf("sip:%s@%s", name, sip[len("udp:"):]), Created: time.Now(), Owner: b.cfg.Owner}
+	s, err := b.open1(from, c, 0)
+	if err != nil {
+		b.refuse(from, l, err)
+		return
+	}
+	s.post(arrived{leg: l})
+}
+
+func (b *Bridge) conference(name string) *session {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.meeting[name]
+}
+
+func (b *Bridge) openConference(n *node, name string) (*session, error) {
+	c := Call{ID: newID(), Node: n.id(), Conference: name, Number: name, Created: time.Now(), Owner: b.cfg.Owner, Legs: []Leg{}}
+	if set, err := b.settings(b.ctx, name); err == nil {
+		c.PIN, c.ModeratorPIN, c.Tones, c.MaxLegs, c.Locked, c.Stay = set.PIN, set.ModeratorPIN, set.Tones, set.MaxLegs, set.Locked, true
+	}
+	return b.open1(n, c, 0)
+}
+
+const settingsTimeout = 300 * time.Millisecond // an incoming leg waits for it; without the store a conference has no PIN and is open
+
+func (b *Bridge) settings(ctx context.Context, name string) (Conference, error) {
+	ctx, cancel := context.WithTimeout(ctx, settingsTimeout)
+	defer cancel()
+	var c Conference
+	e, err := b.buckets.conferences.Get(ctx, name)
+	if err != nil {
+		return c, err
+	}
+	return c, json.Unmarshal(e.Value, &c)
+}
+
+// SetConference fixes what a conference is like; one that runs takes it at once.
+func (b *Bridge) SetConference(ctx context.Context, c Conference) error {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	if _, err := b.buckets.conferences.Put(ctx, c.Name, text); err != nil {
+		return err
+	}
+	if s := b.conference(c.Name); s != nil {
+		s.post(conference{c})
+	}
+	return nil
+}
+
+// EndConference hangs all up and forgets what was fixed.
+func (b *Bridge) EndConference(ctx context.Context, name string) error {
+	err := b.buckets.conferences.Delete(ctx, name, 0)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if s := b.conference(name); s != nil {
+		return b.Command(ctx, s.record().ID, Command{Do: CmdHangup})
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package bridge
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"rtcedge/bridge/ari"
+)
+
+// resume takes a channel that recovery made for a leg of a crashed node. It may come twice, and in any order of the legs: the first one
+// moves the call to the channel's node, and each gets back what its record says.
+func (m *machine) resume(ev *ari.StasisStart) {
+	l := m.call.Leg(ev.Args[2])
+	if l == nil {
+		l = m.call.Leg(ev.Channel.ID)
+	}
+	if l == nil {
+		m.do(action{Do: doHangup, Leg: ev.Channel.ID, N: causeNormal}) // it ended meanwhile: its far end gets a BYE
+		return
+	}
+	if l.ID == ev.Channel.ID && l.State == LegUp {
+		return
+	}
+	node := NodeID(ev.Head().AsteriskID)
+	if m.call.Node != node {
+		m.call.Node, m.call.Bridge = node, ""
+		m.call.LostAt = m.now // the others have the whole grace from now
+		for i := range m.call.Legs {
+			if o := &m.call.Legs[i]; o.Node != node && o.State != LegLost {
+				o.State = LegLost
+			}
+		}
+	}
+	before := l.ID
+	l.ID, l.Node, l.State, l.Generation = ev.Channel.ID, node, LegUp, generation(ev.Channel.ID, l.Generation)
+	if m.call.Flow != nil && m.call.Flow.Leg == before {
+		m.call.Flow.Leg = l.ID
+	}
+	if t := m.call.Transfer; t != nil {
+		for _, id := range []*string{&t.By, &t.Leg, &t.Target} {
+			if *id == before {
+				*id = l.ID
+			}
+		}
+	}
+	m.tell("recovered", l.ID)
+	switch l.Waiting {
+	case waitProgram:
+		m.program(l)
+	case waitHold:
+		m.do(action{Do: doMusic, Leg: l.ID, On: true})
+	case waitFlow:
+		m.flowResume()
+	case waitPIN:
+		m.playTo(l.ID, m.rules.PINSound)
+	default:
+		tones := m.call.Tones
+		m.call.Tones = false // it never left
+		fresh := m.call.Bridge == ""
+		m.enter(l)
+		m.call.Tones = tones
+		if fresh && m.call.Recording != "" {
+			m.recordBridge(true)
+		}
+	}
+	if l = m.call.Leg(l.ID); l != nil && l.Recording != "" {
+		m.recordLeg(l, true)
+	}
+}
+
+// generation reads the rN at the end of a recovered channel's id.
+func generation(id string, before int) int {
+	if i := strings.LastIndexByte(id, 'r'); i >= 0 {
+		if n, err := strconv.Atoi(id[i+1:]); err == nil {
+			return n
+		}
+	}
+	return before + 1
+}
+
+// repair compares the record with what the node has (B41). The difference comes in as the events that were lost.
+func (m *machine) repair(in seen) {
+	before := clone(*m.call)
+	for _, l := range before.Legs {
+		if l.Node != in.node || l.State == LegLost {
+			continue
+		}
+		ch, there := in.channels[l.ID]
+		switch {
+		case !there && in.crashed && l.State == LegUp:
+			m.lose(l.ID)
+		case !there:
+			m.gone(l.ID, 0)
+		case ch.State == ari.StateUp && l.State == LegRinging && l.Role == LegOut:
+			m.answered(m.call.Leg(l.ID))
+		}
+	}
+	if m.ended || before.Bridge == "" || m.call.Node != in.node {
+		return
+	}
+	b, there := in.bridges[m.call.Bridge]
+	if !there {
+		if m.call.Up() == 0 || in.crashed {
+			return
+		}
+		m.do(action{Do: doCreateBridge, Text: m.call.Bridge})
+	}
+	for i := range m.call.Legs {
+		l := &m.call.Legs[i]
+		was := before.Leg(l.ID)
+		if was != nil && was.State == LegUp && l.Waiting == "" && l.Node == in.node && !slices.Contains(b.Channels, l.ID) {
+			m.do(action{Do: doJoin, Leg: l.ID})
+			if l.Muted {
+				m.do(action{Do: doMute, Leg: l.ID, Text: "in", On: true})
+			}
+		}
+	}
+}
+
+// lose marks a leg whose node crashed: recovery may bring it back.
+func (m *machine) lose(id string) {
+	l := m.call.Leg(id)
+	l.State = LegLost
+	if m.call.LostAt.IsZero() {
+		m.call.LostAt = m.now
+	}
+	m.tell("lost", id)
+}
+
+// merge takes what recovery wrote into the record: a leg that it gave up is a hang-up of that leg (B38).
+func (m *machine) merge(theirs Call) {
+	for _, l := range theirs.Legs {
+		if l.State == LegGone {
+			m.gone(l.ID, causeFailure)
+		}
+	}
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"rtcedge/bridge"
+	"rtcedge/internal/config"
+	"rtcedge/internal/obs"
+	"rtcedge/internal/store"
+)
+
+type bridgeRole struct {
+	common
+	ari       []string
+	api       netip.AddrPort
+	advertise string
+	tokens    string
+	store     string
+	storeDir  string
+	replicas  int
+	provider  string
+	users     []string
+	flows     string
+	ring      time.Duration
+	longest   time.Duration
+	linger    time.Duration
+	grace     time.Duration
+	lease     time.Duration
+	maxCalls  int
+	maxLegs   int
+}
+
+func runBridge(e *env) error {
+	c, err := parseBridge(e)
+	if err != nil {
+		return err
+	}
+	return c.run(e)
+}
+
+func parseBridge(e *env) (*bridgeRole, error) {
+	c := new(bridgeRole)
+	s := config.New("bridge", e.getenv)
+	s.List(&c.ari, "ari", nil, "URL", "ARI of a farm node, one each", "http://USER:PASSWORD@IP:PORT", func(t string) error {
+		if !strings.HasPrefix(t, "http://") && !strings.HasPrefix(t, "https://") || !strings.Contains(t, "@") {
+			return errors.New("not a URL with an account")
+		}
+		return nil
+	})
+	s.Addr(&c.api, "api", loopback(8090), "HTTP API; its document is /v1/openapi.json")
+	s.String(&c.advertise, "api-advertise", "", "IP:PORT", "address by which other bridge processes reach the API; none: that of --api")
+	s.String(&c.tokens, "token-file", "", "FILE", "tokens that the API takes, one a line; none: no token is asked for, on loopback only")
+	s.String(&c.store, "store", store.Embedded, "URL", "shared state: embedded, or nats://IP:PORT[,nats://...]")
+	s.String(&c.storeDir, "store-dir", "", "DIR", "files of the embedded store; none: in memory")
+	s.Int(&c.replicas, "store-replicas", 1, 1, 5, "COPIES", "copies of each record in an external store")
+	s.String(&c.provider, "provider", "", "URI", "where numbers go that are no user: a SIP URI with {number}; none: they are refused with 404")
+	s.List(&c.users, "user", nil, "USER=URI", "a user with a fixed address, besides those that register", "USER=sip:...", func(t string) error {
+		if name, uri, ok := strings.Cut(t, "="); !ok || name == "" || !strings.HasPrefix(uri, "sip") {
+			return errors.New("not USER=URI")
+		}
+		return nil
+	})
+	s.String(&c.flows, "flows", "", "FILE", "flows by number, YAML or JSON")
+	s.Duration(&c.ring, "ring-timeout", 30*time.Second, time.Second, "a leg that does not answer ends after it")
+	s.Duration(&c.longest, "max-duration", 0, 0, "a leg ends after it; 0 is off")
+	s.Duration(&c.linger, "conference-linger", time.Minute, time.Second, "a conference with nobody in it ends after it, unless it was set by the API")
+	s.Duration(&c.grace, "recovery-wait", time.Minute, time.Second, "legs of a crashed node wait for their recovery so long")
+	s.Duration(&c.lease, "lease", 1200*time.Millisecond, 300*time.Millisecond, "a process that dies loses its nodes to another one after it")
+	s.Int(&c.maxCalls, "max-calls", 10000, 1, 1000000, "CALLS", "more calls are refused with 503")
+	s.Int(&c.maxLegs, "max-legs", 500, 2, 5000, "LEGS", "of one call or conference")
+	c.common.declare(s, netip.AddrPort{}, 0, 10*time.Second)
+	if err := usage(s.Parse(e.args, e.out)); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *bridgeRole) run(e *env) error {
+	e.level.Set(c.level())
+	st, err := store.New(store.Config{URL: c.store, Dir: c.storeDir, Replicas: c.replicas, Name: "rtcedge bridge", Logger: e.log})
+	if err != nil {
+		return usage(err)
+	}
+	tokens, err := readTokens(c.tokens)
+	if err != nil {
+		return flagError("bridge", "token-file", err, "a file with a token a line")
+	}
+	cfg := bridge.Config{Nodes: c.ari, Store: st, Owner: c.advertise, LeaseTTL: c.lease, MaxCalls: c.maxCalls, Logger: e.log,
+		Numbers: bridge.Numbers{Provider: c.provider},
+		Rules:   bridge.Rules{RingTimeout: c.ring, MaxDuration: c.longest, MaxLegs: c.maxLegs, Linger: c.linger, LostGrace: c.grace}}
+	if cfg.Owner == "" {
+		cfg.Owner = c.api.String()
+	}
+	cfg.Directory = fixedUsers(c.users)
+	if c.flows != "" {
+		text, err := os.ReadFile(c.flows)
+		if err != nil {
+			return flagError("bridge", "flows", err, "a file of flows")
+		}
+		if cfg.Flows, err = bridge.ParseFlows(c.flows, text); err != nil {
+			return usage(err)
+		}
+	}
+	b, err := bridge.New(cfg)
+	if err != nil {
+		return usage(err)
+	}
+	api, err := bridge.NewAPI(b, bridge.APIConfig{Listen: c.api, Tokens: tokens})
+	if err != nil {
+		return usage(err)
+	}
+	status := newStatus("bridge")
+	status.listeners = []string{"api " + api.Addr().String()}
+	status.counts = func() map[string]int64 { return bridgeCounts(b) }
+	// Calls stay up without us, so the drain does not wait for them.
+	return status.serve(e, c.common, []obs.Source{bridgeSource(b)}, nil, drainer{refuse: b.Drain},
+		part{"store", st.Run}, part{"bridge", b.Run}, part{"api", api.Run})
+}
+
+func readTokens(path string) ([]string, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	tokens := strings.Fields(string(text))
+	if len(tokens) == 0 {
+		return nil, fmt.Errorf("%s holds no token", path)
+	}
+	return tokens, nil
+}
+
+// fixedUsers is the directory of --user.
+type fixedUsers []string
+
+func (f fixedUsers) Contacts(_ context.Context, user string) ([]bridge.Contact, error) {
+	var out []bridge.Contact
+	for _, text := range f {
+		if name, uri, _ := strings.Cut(text, "="); name == user {
+			out = append(out, bridge.Contact{URI: uri})
+		}
+	}
+	return out, nil
+}
+
+func bridgeCounts(b *bridge.Bridge) map[string]int64 {
+	s := b.Stats()
+	return map[string]int64{"calls": s.Calls, "legs": s.Legs, "conferences": s.Conferences, "calls_started": s.Started, "calls_ended": s.Ended,
+		"legs_refused": s.Refused, "events": s.Events, "events_of_nobody": s.Unknown, "gaps": s.Gaps, "repairs": s.Repairs,
+		"actions_failed": s.Failed, "legs_resumed": s.Resumed, "writes_repeated": s.Unsaved}
+}
+
+func bridgeSource(b *bridge.Bridge) obs.Source {
+	return func() []obs.Sample {
+		s := b.Stats()
+		n := func(v int64) uint64 { return uint64(v) }
+		return []obs.Sample{
+			gauge("bridge_calls", "calls and conferences that this process controls", float64(s.Calls)),
+			gauge("bridge_legs", "their legs", float64(s.Legs)),
+			gauge("bridge_conferences", "conferences that this process controls", float64(s.Conferences)),
+			counter("bridge_calls_started", "calls that began here or were taken over", n(s.Started)),
+			counter("bridge_calls_ended", "calls that ended here or were given away", n(s.Ended)),
+			counter("bridge_legs_refused", "incoming legs that found no room", n(s.Refused)),
+			counter("bridge_events", "events of the farm nodes", n(s.Events)),
+			counter("bridge_events_of_nobody", "events of channels that belong to no call", n(s.Unknown)),
+			counter("bridge_gaps", "event streams and queues that lost events", n(s.Gaps)),
+			counter("bridge_repairs", "readings of channels and bridges after a gap", n(s.Repairs)),
+			counter("bridge_actions_failed", "commands that a node refused", n(s.Failed)),
+			counter("bridge_legs_resumed", "legs that recovery brought back", n(s.Resumed)),
+			counter("bridge_writes_repeated", "records that were not written at the first try", n(s.Unsaved)),
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package farms
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Ports of each address: every part has an address of its own, so that ports need not differ.
+const (
+	sipPort   = 5080 // of a farm node
+	ariPort   = 8088
+	edgePort  = 5060
+	ngPort    = 2223
+	adminPort = 8080
+	apiPort   = 8090
+)
+
+// Config is the system. Root, Binary, Dir, Public and Inside must be given.
+type Config struct {
+	Root   string     // of the checkout: e2e/peers.sh is there
+	Binary string     // rtcedge
+	Dir    string     // for configurations and logs
+	Public netip.Addr // SIP and media of phones, port 5060
+	Inside netip.Addr // what farms see of the edge; the nodes have the addresses from the next full ten on
+
+	Call, Conference, Registrar int // nodes; default 1 of each
+
+	Users       int            // accounts 1001...; default 9
+	ARIPassword string         // default: a random one
+	Database    string         // of the registrars
+	Capture     netip.AddrPort // HEP collector of farms and edge; none: no capture
+	Secret      string         // of the edge; default: a random one
+
+	AsteriskArgs, MediaArgs, EdgeArgs []string // more flags of asterisk-config, media and sip
+	Bridge                            []string // flags of `rtcedge bridge` beside --ari and --api; nil: no bridge
+}
+
+// Account is one that may register.
+type Account struct{ User, Password string }
+
+// System is what runs.
+type System struct {
+	Config
+	Accounts []Account
+	Nodes    []*Node
+	Media    *Process
+	Edge     *Process
+	BridgeP  *Process // nil without a bridge
+}
+
+// Internal is the edge's address as farms see it.
+func (c *Config) Internal() netip.AddrPort { return netip.AddrPortFrom(c.Inside, edgePort) }
+
+// SIP is where phones register and call, UDP and TCP.
+func (c *Config) SIP() netip.AddrPort { return netip.AddrPortFrom(c.Public, edgePort) }
+
+// Admin is the admin port of the edge, media and bridge.
+func (c *Config) Admin(part string) netip.AddrPort {
+	return netip.AddrPortFrom(c.Inside, adminPort+map[string]uint16{"sip": 0, "media": 1, "bridge": 2}[part])
+}
+
+// NG is the media proxy's control port.
+func (c *Config) NG() netip.AddrPort { return netip.AddrPortFrom(c.Inside, ngPort) }
+
+// API is the bridge's.
+func (c *Config) API() netip.AddrPort { return netip.AddrPortFrom(c.Inside, apiPort) }
+
+// addr is the address of a node: the first ones are .11, .12 and .13 where Inside ends with .1 or .10, the second ones .14 to .16.
+func (c *Config) addr(role string, i int) netip.Addr {
+	a := c.Inside.As4()
+	a[3] = (a[3]+9)/10*10 + map[string]byte{"call": 1, "conference": 2, "registrar": 3}[role] + byte(3*i)
+	return netip.AddrFrom4(a)
+}
+
+func (c *Config) fill() error {
+	if c.Root == "" || c.Binary == "" || c.Dir == "" || !c.Public.Is4() || !c.Inside.Is4() {
+		return errors.New("farms: Root, Binary, Dir, Public and Inside must be given")
+	}
+	for _, n := range []*int{&c.Call, &c.Conference, &c.Registrar} {
+		if *n == 0 {
+			*n = 1
+		}
+	}
+	if c.Users == 0 {
+		c.Users = 9
+	}
+	if c.ARIPassword == "" {
+		c.ARIPassword = rand.Text()
+	}
+	return os.MkdirAll(c.Dir, 0o755)
+}
+
+// Start brings everything up. On an error nothing is left running.
+func Start(cfg Config) (s *System, err error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	s = &System{Config: cfg}
+	defer func() {
+		if err != nil {
+			s.Stop()
+		}
+	}()
+	var lines strings.Builder
+	for i := range cfg.Users {
+		a := Account{fmt.Sprint(1001 + i), strings.ToLower(rand.Text()[:12])}
+		s.Accounts = append(s.Accounts, a)
+		fmt.Fprintf(&lines, "%s:rtcedge:password=%s\n", a.User, a.Password)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.Dir, "accounts"), []byte(lines.String()), 0o600); err != nil {
+		return s, err
+	}
+	if err := s.startNodes(); err != nil {
+		return s, err
+	}
+	if s.Media, err = s.StartMedia(); err != nil {
+		return s, err
+	}
+	if s.Edge, err = s.StartEdge(); err != nil {
+		return s, err
+	}
+	if cfg.Bridge != nil {
+		s.BridgeP, err = s.StartBridge()
+	}
+	return s, err
+}
+
+// startNodes starts all nodes at once: each takes a second or more.
+func (s *System) startNodes() error {
+	type result struct {
+		node *Node
+		err  error
+	}
+	results := make(chan result)
+	nodes := 0
+	for _, role := range []struct {
+		name  string
+		nodes int
+	}{{"call", s.Call}, {"conference", s.Conference}, {"registrar", s.Registrar}} {
+		for i := range role.nodes {
+			var more []string
+			if role.name == "registrar" && s.Database != "" {
+				more = []string{"--database", s.Database}
+			}
+			nodes++
+			go func() {
+				n, err := s.startNode(role.name, fmt.Sprintf("%s%d", role.name, i+1), s.addr(role.name, i), more...)
+				results <- result{n, err}
+			}()
+		}
+	}
+	var errs []error
+	for range nodes {
+		r := <-results
+		if r.node != nil && r.node.Process != nil {
+			s.Nodes = append(s.Nodes, r.node)
+		}
+		errs = append(errs, r.err)
+	}
+	slices.SortFunc(s.Nodes, func(a, b *Node) int { return strings.Compare(a.ID, b.ID) })
+	return errors.Join(errs...)
+}
+
+// StartMedia runs `rtcedge media`.
+func (s *System) StartMedia() (*Process, error) {
+	return s.role("media", append([]string{"--listen-ng", s.NG().String(), "--interface", "pub/" + s.Public.String(), "--interface", "priv/" + s.Inside.String(),
+		"--port-min", "10000", "--port-max", "19999"}, s.MediaArgs...)...)
+}
+
+// StartEdge runs `rtcedge sip`.
+func (s *System) StartEdge() (*Process, error) {
+	args := []string{"--listen", "udp:" + s.SIP().String(), "--listen", "tcp:" + s.SIP().String(), "--internal", "udp:" + s.Internal().String(),
+		"--media", "ng:" + s.NG().String()}
+	for _, role := range []string{"call", "conference", "registrar"} {
+		var nodes []string
+		for _, n := range s.Farm(role) {
+			nodes = append(nodes, "udp:"+n.SIP.String())
+		}
+		args = append(args, "--farm", role+"="+strings.Join(nodes, ","))
+	}
+	if s.Capture.IsValid() {
+		args = append(args, "--hep", "udp:"+s.Capture.String())
+	}
+	if s.Secret != "" {
+		args = append(args, "--secret", s.Secret)
+	}
+	return s.role("sip", append(args, s.EdgeArgs...)...)
+}
+
+// StartBridge runs `rtcedge bridge` with every node. More than one can run: api is the second's.
+func (s *System) StartBridge(more ...string) (*Process, error) {
+	args := []string{"--api", s.API().String()}
+	for _, n := range s.Nodes {
+		args = append(args, "--ari", n.ARI)
+	}
+	return s.role("bridge", append(append(args, s.Bridge...), more...)...)
+}
+
+// role runs a role of rtcedge and waits for its admin port to be ready.
+func (s *System) role(name string, args ...string) (*Process, error) {
+	admin := s.Admin(name).String()
+	p, err := start(s.Dir, name, append([]string{s.Binary, name, "--admin", admin, "--drain-notice", "0s", "--drain-limit", "2s"}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.until("listener at its admin port", 15*time.Second, func() bool { return reachable(admin) })
+}
+
+func reachable(addr string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
+}
+
+// Farm is the nodes of a role.
+func (s *System) Farm(role string) []*Node {
+	var out []*Node
+	for _, n := range s.Nodes {
+		if n.Role == role {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Processes is all that runs.
+func (s *System) Processes() []*Process {
+	var out []*Process
+	for _, n := range s.Nodes {
+		out = append(out, n.Process)
+	}
+	for _, p := range []*Process{s.Media, s.Edge, s.BridgeP} {
+		if p != nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Stop ends everything, the last one first.
+func (s *System) Stop() {
+	all := s.Processes()
+	for i := len(all) - 1; i >= 0; i-- {
+		all[i].Stop()
+	}
+}
