@@ -6,7 +6,7 @@ GOFLAGS_ = -tags $(TAGS)
 LDFLAGS  = -X main.version=$(VERSION)
 LINT     = $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: build run test race fuzz e2e lint bench demo farms clean help deps
+.PHONY: build run test race fuzz e2e lint bench demo farms crash-demo clean help deps
 .DEFAULT_GOAL := build
 
 build: deps ## bin/rtcedge (with Opus by libopus; CGO_ENABLED=0 make build does without)
@@ -44,11 +44,15 @@ farms: build ## three real Asterisks, edge, media and bridge on 127.0.0.1 (FARMS
 	sh e2e/peers.sh install
 	@exec $(GO) run $(GOFLAGS_) ./bench/farms -binary bin/rtcedge -nodes $(or $(FARMS),3) $(ARGS)
 
+crash-demo: build ## real Asterisks die under 20 calls and a conference of five, and every call lives (ARGS="-run F1" for others)
+	sh e2e/peers.sh install
+	@exec $(GO) run $(GOFLAGS_) ./bench/crash -binary bin/rtcedge $(ARGS)
+
 clean: ## remove what was built
 	rm -rf bin
 
 help: ## this list
-	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 deps: # what the build needs from the system
 	@sh tools/deps.sh

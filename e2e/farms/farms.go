@@ -42,6 +42,8 @@ type Config struct {
 
 	AsteriskArgs, MediaArgs, EdgeArgs []string // more flags of asterisk-config, media and sip
 	Bridge                            []string // flags of `rtcedge bridge` beside --ari and --api; nil: no bridge
+	Recovery                          []string // flags of `rtcedge recovery` beside those that follow from the system; nil: no recovery
+	Modules                           string   // a module directory of asterisk-patch/build.sh for call and conference nodes; "": Debian's
 }
 
 // Account is one that may register.
@@ -55,6 +57,7 @@ type System struct {
 	Media    *Process
 	Edge     *Process
 	BridgeP  *Process // nil without a bridge
+	RecoverP *Process // nil without a recovery
 }
 
 // Internal is the edge's address as farms see it.
@@ -65,7 +68,7 @@ func (c *Config) SIP() netip.AddrPort { return netip.AddrPortFrom(c.Public, edge
 
 // Admin is the admin port of the edge, media and bridge.
 func (c *Config) Admin(part string) netip.AddrPort {
-	return netip.AddrPortFrom(c.Inside, adminPort+map[string]uint16{"sip": 0, "media": 1, "bridge": 2}[part])
+	return netip.AddrPortFrom(c.Inside, adminPort+map[string]uint16{"sip": 0, "media": 1, "bridge": 2, "recovery": 3}[part])
 }
 
 // NG is the media proxy's control port.
@@ -129,7 +132,12 @@ func Start(cfg Config) (s *System, err error) {
 		return s, err
 	}
 	if cfg.Bridge != nil {
-		s.BridgeP, err = s.StartBridge()
+		if s.BridgeP, err = s.StartBridge(); err != nil {
+			return s, err
+		}
+	}
+	if cfg.Recovery != nil {
+		s.RecoverP, err = s.StartRecovery()
 	}
 	return s, err
 }
@@ -205,6 +213,18 @@ func (s *System) StartBridge(more ...string) (*Process, error) {
 	return s.role("bridge", append(append(args, s.Bridge...), more...)...)
 }
 
+// StartRecovery runs `rtcedge recovery` over the call and conference nodes; the capture comes to it.
+func (s *System) StartRecovery(more ...string) (*Process, error) {
+	args := []string{"--capture", "udp:" + s.Capture.String(), "--edge-admin", "http://" + s.Admin("sip").String(), "--media", "ng:" + s.NG().String()}
+	for _, n := range s.Nodes {
+		if n.Role != "registrar" {
+			ari := n.ARI[strings.LastIndexByte(n.ARI, '@')+1:]
+			args = append(args, "--farm", n.ARI, "--pid-file", ari+"="+filepath.Join(n.Dir, "run", "asterisk.pid"))
+		}
+	}
+	return s.role("recovery", append(append(args, s.Recovery...), more...)...)
+}
+
 // role runs a role of rtcedge and waits for its admin port to be ready.
 func (s *System) role(name string, args ...string) (*Process, error) {
 	admin := s.Admin(name).String()
@@ -244,7 +264,7 @@ func (s *System) Processes() []*Process {
 	for _, n := range s.Nodes {
 		out = append(out, n.Process)
 	}
-	for _, p := range []*Process{s.Media, s.Edge, s.BridgeP} {
+	for _, p := range []*Process{s.Media, s.Edge, s.BridgeP, s.RecoverP} {
 		if p != nil {
 			out = append(out, p)
 		}

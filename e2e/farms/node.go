@@ -34,6 +34,9 @@ func (c *Config) startNode(role, id string, ip netip.Addr, more ...string) (*Nod
 	args := []string{"asterisk-config", "--role", role, "--name", id, "--ip", ip.String(), "--sip-port", fmt.Sprint(sipPort), "--ari-port", fmt.Sprint(ariPort),
 		"--ari-password", c.ARIPassword, "--edge", c.Internal().String(), "--out", n.Dir, "--dir", "/mnt", "--force",
 		"--rtp-port-min", "33000", "--rtp-port-max", "34999"}
+	if c.Modules != "" && role != "registrar" {
+		args = append(args, "--module-dir", "/mnt/modules")
+	}
 	if role == "registrar" {
 		args = append(args, "--accounts", filepath.Join(c.Dir, "accounts"))
 	}
@@ -43,6 +46,12 @@ func (c *Config) startNode(role, id string, ip netip.Addr, more ...string) (*Nod
 	out, err := exec.Command(c.Binary, append(append(args, c.AsteriskArgs...), more...)...).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("asterisk-config of %s: %w: %s", id, err, out)
+	}
+	if c.Modules != "" && role != "registrar" {
+		// Into the node's folder: it is the one that the chroot sees.
+		if out, err := exec.Command("cp", "-a", c.Modules+"/.", filepath.Join(n.Dir, "modules")).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("modules of %s: %w: %s", id, err, out)
+		}
 	}
 	if n.Process, err = start(c.Dir, id, "sh", n.script, "run", "--bind", n.Dir, "asterisk", "-f", "-q", "-C", "/mnt/asterisk.conf"); err != nil {
 		return nil, err

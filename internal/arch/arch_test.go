@@ -58,6 +58,7 @@ var allowed = map[string][]string{
 
 	"cmd/rtcedge":    {"*"},
 	"bench/rawphone": nil,
+	"bench/crash":    {"bench/rawphone", "e2e/farms", "internal/store"},
 	"bench/demo":     {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 	"bench/sipload":  nil,
 	"bench/rtpload":  {"media/ng", "media/sdp", "media/mediatest", "transcode/*"},
