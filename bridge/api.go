@@ -131,6 +131,12 @@ func (a *API) handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, e := range endpoints() {
 		mux.HandleFunc(e.method+" "+e.path, func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-a.b.ready:
+			default:
+				answerError(w, store.ErrAway) // it has never been there yet
+				return
+			}
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 			if err := e.handle(a, w, r); err != nil {
 				answerError(w, err)

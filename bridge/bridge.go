@@ -73,7 +73,8 @@ type Bridge struct {
 	nodes []*node
 	hub   *hub
 
-	// Set by Run before anything else starts.
+	// Set by Run before ready is closed.
+	ready   chan struct{}
 	ctx     context.Context
 	buckets struct{ nodes, calls, conferences, flows *store.Bucket }
 	flows   *flowBook
@@ -97,7 +98,7 @@ func New(cfg Config) (*Bridge, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	b := &Bridge{cfg: cfg, hub: newHub(), flows: newFlowBook(cfg.Flows),
+	b := &Bridge{cfg: cfg, hub: newHub(), flows: newFlowBook(cfg.Flows), ready: make(chan struct{}),
 		calls: map[string]*session{}, channels: map[string]*session{}, meeting: map[string]*session{}}
 	for _, u := range cfg.Nodes {
 		client, err := ari.NewClient(ari.ClientConfig{URL: u, App: App, Logger: cfg.Logger})
@@ -120,6 +121,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	close(b.ready)
 	var parts sync.WaitGroup
 	parts.Go(func() { b.flows.watch(ctx, b.buckets.flows, b.cfg.Logger) })
 	parts.Go(func() { b.watchCalls(ctx) })

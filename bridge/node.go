@@ -138,6 +138,10 @@ func (n *node) ask(ctx context.Context) bool {
 	}
 	rec := Node{ID: NodeID(info.System.EntityID), Epoch: info.Status.StartupTime.UTC().Format(time.RFC3339Nano), State: NodeUp,
 		ARI: n.client.Address(), Owner: n.b.cfg.Owner}
+	// Asterisk's entity id has the form of a MAC address, so our configurations name the node in a variable.
+	if name, _ := n.client.Global(ctx, "RTCEDGE_NODE"); name != "" {
+		rec.ID = NodeID(name)
+	}
 	if rec.ID == "" {
 		rec.ID = NodeID(strings.TrimPrefix(n.client.Address(), "http://"))
 	}
@@ -185,6 +189,7 @@ func (n *node) publish(ctx context.Context, state string) {
 // handle takes the node's events in order. It must not wait for a call.
 func (n *node) handle(ev ari.Event) {
 	n.b.stats.events.Add(1)
+	ev.Head().AsteriskID = string(n.id()) // our name of the node, see ask
 	switch ev := ev.(type) {
 	case *ari.Connected:
 		n.connected(n.b.ctx)

@@ -83,7 +83,7 @@ func parseBridge(e *env) (*bridgeRole, error) {
 
 func (c *bridgeRole) run(e *env) error {
 	e.level.Set(c.level())
-	st, err := store.New(store.Config{URL: c.store, Dir: c.storeDir, Replicas: c.replicas, Name: "rtcedge bridge", Logger: e.log})
+	st, err := store.New(store.Config{URL: c.store, Dir: c.storeDir, Replicas: c.replicas, Name: "rtcedge-bridge", Logger: e.log})
 	if err != nil {
 		return usage(err)
 	}

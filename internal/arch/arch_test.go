@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 	"bench/rtpload":  {"media/ng", "media/sdp", "media/mediatest", "transcode/*"},
 	"bench/farms":    {"e2e/farms"},
 	"e2e/farms":      nil,
-	"e2e":            {"e2e/farms", "bench/rawphone", "sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
+	"e2e":            {"e2e/farms", "internal/store", "bench/rawphone", "sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 }
 
 // testOnly may be imported by the tests of any package: the strangers, the simulated network, and the tables that tones are measured with.

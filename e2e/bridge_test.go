@@ -1,0 +1,352 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"rtcedge/e2e/farms"
+	"rtcedge/media/mediatest"
+	"rtcedge/sip/siptest"
+)
+
+// control is the API of a running bridge.
+type control struct {
+	t   *testing.T
+	api netip.AddrPort
+}
+
+type legView struct {
+	ID, Number, State, Role string
+	Muted, Held, Moderator  bool
+}
+
+type callView struct {
+	ID, Node, Bridge, Conference, Owner, Number string
+	Legs                                        []legView
+	Recordings                                  []string
+	Locked                                      bool
+}
+
+func (c *control) do(method, path string, in any) ([]byte, int) {
+	c.t.Helper()
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		body = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(c.t.Context(), method, "http://"+c.api.String()+path, body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return []byte(err.Error()), 0
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	return text, resp.StatusCode
+}
+
+// must wants a success.
+func (c *control) must(method, path string, in any) []byte {
+	c.t.Helper()
+	text, status := c.do(method, path, in)
+	if status/100 != 2 {
+		c.t.Errorf("%s %s: %d %s", method, path, status, text)
+	}
+	return text
+}
+
+func (c *control) calls() []callView {
+	c.t.Helper()
+	var out []callView
+	text, _ := c.do("GET", "/v1/calls", nil)
+	_ = json.Unmarshal(text, &out)
+	return out
+}
+
+// ready waits until the bridge controls so many nodes.
+func (c *control) ready(nodes int) {
+	c.t.Helper()
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
+		var all []struct{ State string }
+		text, _ := c.do("GET", "/v1/farms", nil)
+		if json.Unmarshal(text, &all) == nil && len(all) >= nodes {
+			return
+		}
+	}
+	c.t.Fatalf("the bridge does not control %d nodes after 10 s", nodes)
+}
+
+// until waits for a state of the calls; the API is asked, because that is what a client of it would do.
+func (c *control) until(what string, ok func([]callView) bool) []callView {
+	c.t.Helper()
+	var last []callView
+	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
+		if last = c.calls(); ok(last) {
+			return last
+		}
+	}
+	c.t.Errorf("not within 10 s: %s; calls are %+v", what, last)
+	return last
+}
+
+// person is a phone with its media.
+type person struct {
+	t    *testing.T
+	name string
+	ua   *siptest.UA
+	tone float64
+
+	quiet bool // the media is answered for, and not sent
+
+	mu    sync.Mutex
+	media *mediatest.Peer
+	calls chan *siptest.Call
+	onRun sync.WaitGroup
+	stop  context.CancelFunc
+}
+
+// newPerson is a phone on an address of its own; it answers what comes in unless answer says otherwise.
+func newPerson(t *testing.T, s *farms.System, name string, tone float64, answer func(*siptest.Incoming) bool) *person {
+	t.Helper()
+	p := &person{t: t, name: name, tone: tone, calls: make(chan *siptest.Call, 8)}
+	ctx, cancel := context.WithCancel(t.Context())
+	p.stop = cancel
+	host := newHost()
+	local := freePort(t, host)
+	ua, err := siptest.New(siptest.Config{User: name, Domain: s.SIP().String(), Proxy: s.SIP(), Local: local,
+		OnCall: func(ctx context.Context, in *siptest.Incoming) {
+			_ = in.Ring()
+			if answer != nil && !answer(in) {
+				return
+			}
+			peer := p.peer(t)
+			sdp, err := peer.Answer(in.Offer())
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				return
+			}
+			call, err := in.Answer(ctx, sdp)
+			if err != nil {
+				t.Errorf("%s: answer: %v", name, err)
+				return
+			}
+			p.talk(ctx, peer)
+			p.calls <- call
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ua = ua
+	p.onRun.Go(func() { _ = ua.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		p.onRun.Wait()
+	})
+	return p
+}
+
+func (p *person) peer(t *testing.T) *mediatest.Peer {
+	peer, err := mediatest.New(mediatest.Config{Addr: newHost(), Audio: mediatest.Tone(p.tone, -20, 200*time.Second), Tail: time.Millisecond, RTCPInterval: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return peer
+}
+
+func (p *person) talk(ctx context.Context, peer *mediatest.Peer) {
+	if p.quiet {
+		done, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = peer.Run(done) // releases the ports
+		return
+	}
+	p.mu.Lock()
+	p.media = peer
+	p.mu.Unlock()
+	p.onRun.Go(func() { _ = peer.Run(ctx) })
+}
+
+func (p *person) report() mediatest.Report {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.media.Report()
+}
+
+// dial calls a number and talks.
+func (p *person) dial(number string) (*siptest.Call, error) {
+	call, _, err := p.ringDial(number)
+	return call, err
+}
+
+// ringDial tells the post-dial delay, too: from INVITE to 180.
+func (p *person) ringDial(number string) (*siptest.Call, time.Duration, error) {
+	peer := p.peer(p.t)
+	offer, err := peer.Offer()
+	if err != nil {
+		return nil, 0, err
+	}
+	var ring time.Duration
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 15*time.Second)
+	defer cancel()
+	call, err := p.ua.Invite(ctx, number, offer, siptest.InviteOptions{OnProvisional: func(code int, _ []byte) {
+		if code == 180 && ring == 0 {
+			ring = time.Since(start)
+		}
+	}})
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := peer.SetAnswer(call.RemoteSDP()); err != nil {
+		return nil, 0, err
+	}
+	p.talk(p.t.Context(), peer)
+	return call, ring, nil
+}
+
+func (p *person) mustDial(number string) *siptest.Call {
+	p.t.Helper()
+	call, err := p.dial(number)
+	if err != nil {
+		p.t.Fatalf("%s calls %s: %v", p.name, number, err)
+	}
+	return call
+}
+
+// hears waits for d and measures tones in what a person heard in the last 400 ms.
+func (p *person) hears(d time.Duration, want, not []float64) {
+	p.t.Helper()
+	time.Sleep(d)
+	r := p.report()
+	heard := r.Recording[max(0, len(r.Recording)-r.Rate*4/10):]
+	for _, hz := range want {
+		if l := mediatest.Level(heard, r.Rate, hz); l < -35 {
+			p.t.Errorf("%s hears %v Hz at %.0f dBFS only", p.name, hz, l)
+		}
+	}
+	for _, hz := range not {
+		if l := mediatest.Level(heard, r.Rate, hz); l > -45 {
+			p.t.Errorf("%s hears %v Hz at %.0f dBFS, which it should not", p.name, hz, l)
+		}
+	}
+}
+
+// startBridge restarts the system's bridge with these people as users.
+func startBridge(t *testing.T, system *farms.System, people ...*person) *control {
+	t.Helper()
+	system.Bridge = []string{"--log-level", "debug"}
+	for _, p := range people {
+		system.Bridge = append(system.Bridge, "--user="+p.name+"="+p.ua.Contact())
+	}
+	bridge, err := system.StartBridge()
+	if err != nil {
+		t.Fatal(err)
+	}
+	system.BridgeP = bridge
+	api := &control{t, system.API()}
+	api.ready(len(system.Nodes))
+	return api
+}
+
+// TestB37CallsOverRealAsterisk: two talk, a third one joins with no re-INVITE to the first two, one is muted and kicked by the API, and the
+// call ends at one participant (B37, B38, B39, B40).
+func TestB37CallsOverRealAsterisk(t *testing.T) {
+	system := startFarms(t, farms.Config{})
+	alice, bob, carol := newPerson(t, system, "alice", 500, nil), newPerson(t, system, "bob", 800, nil), newPerson(t, system, "carol", 1200, nil)
+	busy := newPerson(t, system, "busy", 300, func(in *siptest.Incoming) bool { _ = in.Reject(486, "Busy Here"); return false })
+	api := startBridge(t, system, bob, carol, busy)
+
+	if _, err := alice.dial("busy"); err == nil || !slices.Contains([]int{486}, statusOf(err)) {
+		t.Errorf("a busy callee: %v", err)
+	}
+	if _, err := alice.dial("nobody"); statusOf(err) != 404 {
+		t.Errorf("a callee that is not there: %v", err)
+	}
+	if left := api.until("no call", func(c []callView) bool { return len(c) == 0 }); len(left) > 0 {
+		t.Fatal("calls are left")
+	}
+
+	call := alice.mustDial("bob")
+	bobs := <-bob.calls
+	t.Logf("alice and bob talk after %v", call.SetupTime())
+	alice.hears(700*time.Millisecond, []float64{800}, []float64{500})
+	bob.hears(0, []float64{500}, []float64{800})
+	one := api.until("a call of two", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 2 })[0]
+	sdpA, sdpB := string(call.RemoteSDP()), string(bobs.RemoteSDP())
+
+	api.must("POST", "/v1/calls/"+one.ID+"/participants", map[string]string{"to": "carol"})
+	carols := <-carol.calls
+	alice.hears(800*time.Millisecond, []float64{800, 1200}, []float64{500})
+	bob.hears(0, []float64{500, 1200}, []float64{800})
+	carol.hears(0, []float64{500, 800}, []float64{1200})
+	if string(call.RemoteSDP()) != sdpA || string(bobs.RemoteSDP()) != sdpB {
+		t.Error("the third one's coming sent a re-INVITE to the first two")
+	}
+	t.Logf("longest gap when the third joined: alice %v, bob %v", alice.report().MaxGap, bob.report().MaxGap)
+
+	three := api.until("a call of three", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 3 })[0]
+	leg := func(name string) string {
+		for _, l := range three.Legs {
+			if l.Number == name {
+				return l.ID
+			}
+		}
+		t.Fatalf("no leg of %s in %+v", name, three.Legs)
+		return ""
+	}
+	api.must("POST", "/v1/calls/"+one.ID+"/participants/"+leg("bob")+"/mute", map[string]bool{"on": true})
+	alice.hears(800*time.Millisecond, []float64{1200}, []float64{800})
+	api.must("POST", "/v1/calls/"+one.ID+"/participants/"+leg("bob")+"/mute", map[string]bool{"on": false})
+	var rec callView
+	_ = json.Unmarshal(api.must("POST", "/v1/calls/"+one.ID+"/record", nil), &rec)
+	alice.hears(800*time.Millisecond, []float64{800, 1200}, nil)
+	api.must("POST", "/v1/calls/"+one.ID+"/record", map[string]bool{"on": false})
+	if len(rec.Recordings) != 1 {
+		t.Errorf("no recording: %+v", rec)
+	} else {
+		time.Sleep(200 * time.Millisecond) // Asterisk closes the file
+		wav := api.must("GET", "/v1/recordings/"+rec.Recordings[0], nil)
+		if len(wav) < 8000 || string(wav[:4]) != "RIFF" {
+			t.Errorf("the recording has %d bytes and begins %q", len(wav), wav[:min(4, len(wav))])
+		}
+	}
+	api.must("DELETE", "/v1/calls/"+one.ID+"/participants/"+leg("carol"), nil)
+	select {
+	case <-carols.Done():
+	case <-time.After(5 * time.Second):
+		t.Error("carol was kicked and got no BYE")
+	}
+	if err := bobs.Hangup(t.Context()); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-call.Done():
+	case <-time.After(5 * time.Second):
+		t.Error("the call goes on with one participant (B38)")
+	}
+	api.until("no call", func(c []callView) bool { return len(c) == 0 })
+}
+
+func statusOf(err error) int {
+	var refused *siptest.StatusError
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	return 0
+}
