@@ -124,31 +124,39 @@ type person struct {
 // newPerson is a phone on an address of its own; it answers what comes in unless answer says otherwise.
 func newPerson(t *testing.T, s *farms.System, name string, tone float64, answer func(*siptest.Incoming) bool) *person {
 	t.Helper()
+	return newPersonWith(t, s, siptest.Config{User: name}, tone, answer)
+}
+
+// newPersonWith is one with an account.
+func newPersonWith(t *testing.T, s *farms.System, cfg siptest.Config, tone float64, answer func(*siptest.Incoming) bool) *person {
+	t.Helper()
+	name := cfg.User
 	p := &person{t: t, name: name, tone: tone, calls: make(chan *siptest.Call, 8)}
 	ctx, cancel := context.WithCancel(t.Context())
 	p.stop = cancel
 	host := newHost()
 	local := freePort(t, host)
-	ua, err := siptest.New(siptest.Config{User: name, Domain: s.SIP().String(), Proxy: s.SIP(), Local: local,
-		OnCall: func(ctx context.Context, in *siptest.Incoming) {
-			_ = in.Ring()
-			if answer != nil && !answer(in) {
-				return
-			}
-			peer := p.peer(t)
-			sdp, err := peer.Answer(in.Offer())
-			if err != nil {
-				t.Errorf("%s: %v", name, err)
-				return
-			}
-			call, err := in.Answer(ctx, sdp)
-			if err != nil {
-				t.Errorf("%s: answer: %v", name, err)
-				return
-			}
-			p.talk(ctx, peer)
-			p.calls <- call
-		}})
+	cfg.Domain, cfg.Proxy, cfg.Local = s.SIP().String(), s.SIP(), local
+	cfg.OnCall = func(ctx context.Context, in *siptest.Incoming) {
+		_ = in.Ring()
+		if answer != nil && !answer(in) {
+			return
+		}
+		peer := p.peer(t)
+		sdp, err := peer.Answer(in.Offer())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			return
+		}
+		call, err := in.Answer(ctx, sdp)
+		if err != nil {
+			t.Errorf("%s: answer: %v", name, err)
+			return
+		}
+		p.talk(ctx, peer)
+		p.calls <- call
+	}
+	ua, err := siptest.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

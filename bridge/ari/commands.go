@@ -264,3 +264,17 @@ func targetPath(target string) (string, error) {
 func (c *Client) Snoop(ctx context.Context, channel, snoop, args string) error {
 	return c.do(ctx, http.MethodPost, "channels/"+id(channel)+"/snoop/"+id(snoop), pairs("app", c.cfg.App, "spy", "both", "whisper", "none", "appArgs", args), nil, nil)
 }
+
+// ConfigObject reads a configuration object (sorcery) by attribute.
+func (c *Client) ConfigObject(ctx context.Context, class, kind, name string) (map[string]string, error) {
+	var tuples []struct {
+		Attribute string `json:"attribute"`
+		Value     string `json:"value"`
+	}
+	err := c.do(ctx, http.MethodGet, "asterisk/config/dynamic/"+id(class)+"/"+id(kind)+"/"+id(name), nil, nil, &tuples)
+	out := map[string]string{}
+	for _, t := range tuples {
+		out[t.Attribute] = t.Value
+	}
+	return out, err
+}

@@ -97,7 +97,11 @@ func (c *bridgeRole) run(e *env) error {
 	if cfg.Owner == "" {
 		cfg.Owner = c.api.String()
 	}
-	cfg.Directory = fixedUsers(c.users)
+	registrars, err := bridge.NewRegistrars(c.ari)
+	if err != nil {
+		return usage(err)
+	}
+	cfg.Directory = directory{fixedUsers(c.users), registrars}
 	if c.flows != "" {
 		text, err := os.ReadFile(c.flows)
 		if err != nil {
@@ -136,6 +140,18 @@ func readTokens(path string) ([]string, error) {
 		return nil, fmt.Errorf("%s holds no token", path)
 	}
 	return tokens, nil
+}
+
+// directory is the users of --user, then those that register.
+type directory []bridge.Directory
+
+func (d directory) Contacts(ctx context.Context, user string) ([]bridge.Contact, error) {
+	for _, one := range d {
+		if contacts, err := one.Contacts(ctx, user); err != nil || len(contacts) > 0 {
+			return contacts, err
+		}
+	}
+	return nil, nil
 }
 
 // fixedUsers is the directory of --user.
