@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rtcedge/media/ng"
@@ -27,6 +28,9 @@ func (e *Engine) answer(req *ng.Request) (out []byte, warning string, err error)
 	body, err := readBody(req)
 	if err != nil {
 		return nil, "", err
+	}
+	if out := e.passedBefore(body, req); out != nil {
+		return out, "", nil
 	}
 	c, err := e.lock(req.CallID, false)
 	if err != nil {
@@ -107,22 +111,29 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 		near.far, s.legs[1-o.side].far = om.from, st.far
 		near.far.mux = st.mux
 		s.publish(st.route)
+		if req.Has("pierce-nat") {
+			s.worker.loop.Do(s.pierce)
+		}
 		if om.rtp {
 			m.SetCrypto()
 			if om.sdes[0] != sdesNone {
 				m.SetCrypto(near.keys.answer())
 			}
-			if om.choice.managed {
+			switch {
+			case om.choice.managed:
 				m.SetCodecs(st.pair.list)
+			case req.Has("single-codec"):
+				m.SetCodecs(single(m.Codecs()))
 			}
 		}
 		if st.far.creds.ice() {
 			m.SetConnection(addr)
 		}
-		rewriteMedia(m, near, addr, st.mux, !req.Has("no-rtcp-attribute"))
+		rewriteMedia(m, near, addr, st.mux, req)
 		om.answerRTC(body, m, near, &st.route.flows[o.side], addr)
 	}
 	o.bundle(body, d, given)
+	d.parties[o.side].sign(body, req)
 	return body.Bytes(), nil
 }
 
@@ -310,4 +321,17 @@ func clockOf(list []sdp.Codec) uint32 {
 		return uint32(c.Rate)
 	}
 	return 8000
+}
+
+// single leaves of a list its first voice, and what goes with any.
+func single(list []sdp.Codec) []sdp.Codec {
+	found := false
+	return slices.DeleteFunc(slices.Clone(list), func(c sdp.Codec) bool {
+		if !isVoice(c) {
+			return false
+		}
+		again := found
+		found = true
+		return again
+	})
 }

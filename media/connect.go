@@ -170,3 +170,20 @@ func (l *leg) tick(f *flow, now time.Time) {
 		l.toRTCP = netip.AddrPort{}
 	}
 }
+
+// pierce sends each party a packet that means nothing, a STUN indication (RFC 6263 section 4.5), so that a NAT on our side lets theirs in.
+func (s *stream) pierce() {
+	r := s.route.Load()
+	if r == nil || s.closed {
+		return
+	}
+	if r != s.cur {
+		s.adopt(r)
+	}
+	indication := [20]byte{0: 0x00, 1: 0x11, 4: 0x21, 5: 0x12, 6: 0xa4, 7: 0x42} // RFC 8489 section 5
+	for i := range s.legs {
+		if l := &s.legs[i]; validTarget(l.to) {
+			l.sendControl(l.rtp, indication[:], l.to)
+		}
+	}
+}

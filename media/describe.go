@@ -31,6 +31,9 @@ type description struct {
 // describe reads an m= line that is not rejected, of a party that n faces.
 func describe(m *sdp.Media, req *ng.Request, n *network) description {
 	addr := m.Connection()
+	if held := addr.IsValid() && addr.IsUnspecified(); !held && req.Has("sip-source-address") && req.ReceivedFrom.IsValid() {
+		addr = req.ReceivedFrom // rtpengine's opposite of trust-address
+	}
 	d := description{proto: m.Protocol(), mux: m.RTCPMux(), feedback: strings.HasSuffix(m.Protocol(), "F")}
 	d.rtp = netip.AddrPortFrom(addr, uint16(m.Port()))
 	d.rtcp = m.RTCP()
@@ -113,8 +116,8 @@ func hasSessionConnection(body *sdp.Session) bool {
 }
 
 // rewriteMedia makes an m= line name our ports of leg l.
-func rewriteMedia(m *sdp.Media, l *leg, addr netip.Addr, mux, rtcpAttr bool) {
-	if c := m.Connection(); !c.IsValid() || !c.IsUnspecified() {
+func rewriteMedia(m *sdp.Media, l *leg, addr netip.Addr, mux bool, req *ng.Request) {
+	if c := m.Connection(); !c.IsValid() || !c.IsUnspecified() || slices.Contains(req.Replace, "zero-address") {
 		m.SetConnection(addr)
 	}
 	m.SetPort(int(l.rtp.conn.LocalAddr().Port()))
@@ -123,7 +126,7 @@ func rewriteMedia(m *sdp.Media, l *leg, addr netip.Addr, mux, rtcpAttr bool) {
 	}
 	m.SetRTCPMux(mux)
 	m.DelAttr("rtcp")
-	if rtcpAttr {
+	if !req.Has("no-rtcp-attribute") {
 		port := l.rtcp.conn.LocalAddr().Port()
 		if mux {
 			port = l.rtp.conn.LocalAddr().Port()

@@ -125,8 +125,13 @@ func newDTLSCertificate() (*tls.Certificate, error) {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// fingerprint is what our SDP says in a=fingerprint.
-func (a *dtlsAgent) fingerprint() sdp.Fingerprint { return a.own }
+// fingerprint is what our SDP says in a=fingerprint; "" is SHA-256.
+func (a *dtlsAgent) fingerprint(hash string) sdp.Fingerprint {
+	if hash == "" {
+		return a.own
+	}
+	return sdp.Fingerprint{Hash: hash, Sum: dtlsDigest(hash, a.cert.Certificate[0])}
+}
 
 // stats counts the handshakes that ended, by how.
 func (a *dtlsAgent) stats() map[string]uint64 {

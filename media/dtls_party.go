@@ -1,6 +1,7 @@
 package media
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -24,6 +25,12 @@ func (om *offeredMedia) readDTLS(req *ng.Request) error {
 	}
 	if !dtls(om.proto) {
 		return nil
+	}
+	if req.DTLS == "off" {
+		return fmt.Errorf("DTLS=off and the transport %s exclude each other: want transport-protocol RTP/SAVPF, RTP/SAVP, RTP/AVPF or RTP/AVP", om.proto)
+	}
+	if req.DTLSFingerprint == "sha-224" {
+		return errors.New("DTLS-fingerprint sha-224: want sha-256, sha-384, sha-512 or sha-1")
 	}
 	// RFC 5763 section 5: an offer leaves the role open, unless NG's DTLS says it.
 	om.setup = setupActpass
@@ -176,7 +183,7 @@ func (p *dtlsParty) takeAway(w *worker) {
 }
 
 // writeDTLS makes an m= line name our certificate and role.
-func (l *leg) writeDTLS(m *sdp.Media, setup string) {
-	m.SetFingerprint(l.stream.worker.engine.dtls.fingerprint())
+func (l *leg) writeDTLS(m *sdp.Media, setup, hash string) {
+	m.SetFingerprint(l.stream.worker.engine.dtls.fingerprint(hash))
 	m.SetSetup(setup)
 }

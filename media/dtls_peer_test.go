@@ -209,7 +209,7 @@ func checkSRTP(t *testing.T, e *dtlsEnd, c *piondtls.Conn, client bool) {
 }
 
 func pinsOf(a *dtlsAgent) dtlsPins {
-	pins, _ := newDTLSPins([]sdp.Fingerprint{a.fingerprint()})
+	pins, _ := newDTLSPins([]sdp.Fingerprint{a.fingerprint("")})
 	return pins
 }
 

@@ -21,6 +21,7 @@ type Engine struct {
 	pools     []*portPool
 	dtls      *dtlsAgent
 	recorder  *recorder  // nil without a directory
+	id        string     // of this process, for loop-protect
 	handovers *sync.Pool // of packets between workers
 	clips     *clips
 
@@ -57,7 +58,7 @@ func New(cfg Config) (*Engine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, handovers: newHandovers()}
+	e := &Engine{cfg: cfg, id: iceChars(12), handovers: newHandovers()}
 	e.mu.calls = make(map[string]*call)
 	var err error
 	if e.dtls, err = newDTLSAgent(dtlsConfig{Cert: cfg.Certificate}); err != nil {

@@ -68,6 +68,10 @@ func (d *dialog) record() dialogRecord {
 	for i := range d.parties {
 		p := &d.parties[i]
 		r.Parties[i] = partyRecord{Tags: p.tags, Label: p.label, Interface: p.network.Name, Local: p.network.Addr, Created: p.created}
+		if p.signed.Origin.ID != "" {
+			signed := p.signed
+			r.Parties[i].Signed = &signed
+		}
 	}
 	for _, s := range d.streams {
 		if s == nil {

@@ -96,6 +96,9 @@ func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) 
 	if err != nil {
 		return nil, "", err
 	}
+	if out := e.passedBefore(body, req); out != nil {
+		return out, "", nil
+	}
 	c, err := e.lock(req.CallID, true)
 	if err != nil {
 		return nil, "", err
@@ -168,10 +171,11 @@ func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte
 		if om.from.creds.ice() {
 			m.SetConnection(addr)
 		}
-		rewriteMedia(m, &d.streams[i].legs[1-side], addr, om.muxAsked, !req.Has("no-rtcp-attribute"))
+		rewriteMedia(m, &d.streams[i].legs[1-side], addr, om.muxAsked, req)
 		om.offerRTC(body, m, &d.streams[i].legs[1-side], addr, req)
 	}
 	d.offer = o
+	d.parties[1-side].sign(body, req)
 	return body.Bytes(), nil
 }
 

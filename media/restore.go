@@ -65,6 +65,9 @@ func (e *Engine) restoreDialog(c *call, rec *dialogRecord, age time.Duration) er
 			return fmt.Errorf("interface %s/%s is not here", p.Interface, p.Local)
 		}
 		d.parties[i] = party{tags: p.Tags, label: p.Label, network: n, created: p.Created}
+		if p.Signed != nil {
+			d.parties[i].signed = *p.Signed
+		}
 	}
 	if d.offer != nil && len(d.offer.media) > len(rec.Streams) {
 		return errors.New("the offer has more m= lines than there are streams")

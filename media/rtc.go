@@ -151,7 +151,7 @@ func (om *offeredMedia) offerRTC(body *sdp.Session, m *sdp.Media, l *leg, addr n
 		}
 	}
 	if dtls(om.proto) {
-		l.writeDTLS(m, om.setup)
+		l.writeDTLS(m, om.setup, req.DTLSFingerprint)
 	}
 	// A party that has named its m= lines knows them by these names (RFC 9143 section 7.3).
 	switch {
@@ -174,7 +174,7 @@ func (om *offeredMedia) answerRTC(body *sdp.Session, m *sdp.Media, l *leg, f *fl
 		}
 	}
 	if f.dtls != nil {
-		l.writeDTLS(m, l.dtls.setup)
+		l.writeDTLS(m, l.dtls.setup, "")
 	}
 	if om.from.mid == "" {
 		m.DelAttr("mid")

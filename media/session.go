@@ -44,6 +44,7 @@ type party struct {
 	label   string   // that the controller gave it
 	network *network
 	created time.Time
+	signed  signature // of the last SDP to the party, where its version is ours
 }
 
 // Chosen by us: a stranger who invents tags gets no further.

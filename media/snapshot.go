@@ -52,6 +52,7 @@ type partyRecord struct {
 	Interface string     `json:"if"`
 	Local     netip.Addr `json:"local"`
 	Created   time.Time  `json:"created"`
+	Signed    *signature `json:"signed,omitempty"`
 }
 
 type streamRecord struct {

@@ -94,8 +94,22 @@ func (r *Request) word(w string) error {
 		r.webRTC()
 	default:
 		r.addFlag(name)
+		if !slices.Contains(understood, name) {
+			r.unknown(w)
+		}
 	}
 	return nil
+}
+
+// understood are the flags that mean something here, and behind them those whose wish is always granted: addresses are learnt and
+// local ports kept whatever the flag, directions pass, RTCP is made where it must be. Others are kept, ignored and counted.
+var understood = []string{
+	"strict-source", "asymmetric", "media-handover", "endpoint-learning-off", "endpoint-learning-immediate", "endpoint-learning-delayed",
+	"endpoint-learning-heuristic", "sip-source-address", "generate-mid", "no-rtcp-attribute", "keep-transport", "single-codec", "loop-protect",
+	"pierce-nat", "always-transcode", "generate-rtcp", "load-limit", "on", "off", "all",
+
+	"trust-address", "symmetric", "port-latching", "original-sendrecv", "allow-transcoding", "trickle-ice", "reuse-codecs",
+	"no-codec-renegotiation",
 }
 
 // webRTC is rtpengine's name for all that a browser needs. What the controller says elsewhere stays.

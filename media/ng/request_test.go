@@ -1,7 +1,9 @@
 package ng
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -245,5 +247,66 @@ func TestB22PlayMediaKeys(t *testing.T) {
 	}
 	if back, err := ParseResponse(b); err != nil || back.Duration != resp.Duration {
 		t.Errorf("%+v, %v", back, err)
+	}
+}
+
+// TestB22MustAndShouldFlags goes through the flags that controllers use (rtpengine's documentation): each must land in its field, from
+// Kamailio's string as well as from the dictionary, and none may be counted as unknown.
+func TestB22MustAndShouldFlags(t *testing.T) {
+	seconds := func(n int) *time.Duration { d := time.Duration(n) * time.Second; return &d }
+	for _, tt := range []struct {
+		flags, dict string
+		want        Request
+	}{
+		{"replace-origin replace-session-connection replace-SDP-version replace-username replace-session-name replace-zero-address replace-force-increment-sdp-ver",
+			`"replace":["origin","session connection","SDP version","username","session name","zero address","force-increment-sdp-ver"]`,
+			Request{Replace: []string{"origin", "session-connection", "sdp-version", "username", "session-name", "zero-address", "force-increment-sdp-ver"}}},
+		{"ICE=remove", `"ICE":"remove"`, Request{ICE: "remove"}},
+		{"ICE=force ICE-lite=off trickle-ICE", `"ICE":"force","ICE-lite":"off","flags":["trickle ICE"]`,
+			Request{ICE: "force", ICELite: "off", Flags: []string{"trickle-ice"}}},
+		{"RTP/SAVPF", `"transport protocol":"RTP/SAVPF"`, Request{Transport: "RTP/SAVPF"}},
+		{"UDP/TLS/RTP/SAVPF", `"transport-protocol":"UDP/TLS/RTP/SAVPF"`, Request{Transport: "UDP/TLS/RTP/SAVPF"}},
+		{"rtcp-mux-offer rtcp-mux-require rtcp-mux-demux rtcp-mux-accept rtcp-mux-reject", `"rtcp mux":["offer","require","demux","accept","reject"]`,
+			Request{RTCPMux: []string{"offer", "require", "demux", "accept", "reject"}}},
+		{"direction=priv direction=pub", `"direction":["priv","pub"]`, Request{Direction: [2]string{"priv", "pub"}}},
+		{"from-interface=priv to-interface=pub", `"from-interface":"priv","to-interface":"pub"`, Request{Direction: [2]string{"priv", "pub"}}},
+		{"media-address=192.0.2.1", `"media address":"192.0.2.1"`, Request{MediaAddress: netip.MustParseAddr("192.0.2.1")}},
+		{"trust-address SIP-source-address", `"flags":["trust address","SIP source address"]`, Request{Flags: []string{"trust-address", "sip-source-address"}}},
+		{"codec-strip-all codec-offer-PCMU codec-mask-opus codec-transcode-PCMA codec-except-GSM codec-accept-G729 codec-consume-AMR codec-set-opus/48000/2/16000",
+			`"codec":{"strip":["all"],"offer":["PCMU"],"mask":["opus"],"transcode":["PCMA"],"except":["GSM"],"accept":["G729"],"consume":["AMR"],"set":["opus/48000/2/16000"]}`,
+			Request{Codec: Codec{Strip: []string{"all"}, Offer: []string{"PCMU"}, Mask: []string{"opus"}, Transcode: []string{"PCMA"}, Except: []string{"GSM"},
+				Accept: []string{"G729"}, Consume: []string{"AMR"}, Set: []string{"opus/48000/2/16000"}}}},
+		{"single-codec allow-transcoding ptime=30 ptime-reverse=20", `"flags":["single-codec","allow transcoding"],"ptime":30,"ptime-reverse":20`,
+			Request{Flags: []string{"single-codec", "allow-transcoding"}, PTime: 30 * time.Millisecond, PTimeReverse: 20 * time.Millisecond}},
+		{"SDES-off SDES-pad SDES-no-AEAD_AES_256_GCM SDES-only-AES_CM_128_HMAC_SHA1_80 SDES-order:AES_CM_128_HMAC_SHA1_32;AEAD_AES_128_GCM",
+			`"SDES":["off","pad","no-AEAD_AES_256_GCM","only-AES_CM_128_HMAC_SHA1_80","order:AES_CM_128_HMAC_SHA1_32;AEAD_AES_128_GCM"]`,
+			Request{SDES: []string{"off", "pad", "no-AEAD_AES_256_GCM", "only-AES_CM_128_HMAC_SHA1_80", "order:AES_CM_128_HMAC_SHA1_32;AEAD_AES_128_GCM"}}},
+		{"OSRTP-offer OSRTP-accept", `"OSRTP":["offer","accept"]`, Request{OSRTP: []string{"offer", "accept"}}},
+		{"DTLS=passive DTLS-reverse=active DTLS-fingerprint=sha-512", `"DTLS":"passive","DTLS-reverse":"active","DTLS-fingerprint":"sha-512"`,
+			Request{DTLS: "passive", DTLSReverse: "active", DTLSFingerprint: "sha-512"}},
+		{"generate-mid no-rtcp-attribute loop-protect original-sendrecv pierce-NAT generate-RTCP", `"flags":["generate mid","no rtcp attribute","loop protect","original sendrecv","pierce NAT"],"generate RTCP":"on"`,
+			Request{Flags: []string{"generate-mid", "no-rtcp-attribute", "loop-protect", "original-sendrecv", "pierce-nat", "generate-rtcp"}}},
+		{"strict-source media-handover asymmetric port-latching endpoint-learning=heuristic", `"flags":["strict source","media handover","asymmetric","port latching"],"endpoint-learning":"heuristic"`,
+			Request{Flags: []string{"strict-source", "media-handover", "asymmetric", "port-latching", "endpoint-learning-heuristic"}}},
+		{"address-family=IP6 TOS=46 delete-delay=5 record-call=yes label=x metadata=m", `"address family":"IP6","TOS":46,"delete delay":5,"record call":"yes","label":"x","metadata":"m"`,
+			Request{AddressFamily: "IP6", TOS: ptr(46), DeleteDelay: seconds(5), RecordCall: "yes", Label: "x", Metadata: "m"}},
+	} {
+		for _, text := range []string{fmt.Sprintf(`{"rtpp-flags":%q}`, tt.flags), "{" + tt.dict + "}"} {
+			got, _, err := ParseRequest([]byte(text))
+			if err != nil {
+				t.Errorf("%s: %v", text, err)
+				continue
+			}
+			slices.Sort(got.Flags)
+			want := tt.want
+			want.Flags = slices.Sorted(slices.Values(want.Flags))
+			if d := cmp.Diff(&want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); d != "" {
+				t.Errorf("%s: %s", text, d)
+			}
+		}
+	}
+	got, _, err := ParseRequest([]byte(`{"rtpp-flags":"DTMF-security=zero frobnicate","flags":["inject DTMF"]}`))
+	if err != nil || len(got.Unknown) != 3 {
+		t.Errorf("unknown ones are counted: %v, %v", got.Unknown, err)
 	}
 }
