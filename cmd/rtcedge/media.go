@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,6 +11,7 @@ import (
 
 	"rtcedge/internal/config"
 	"rtcedge/internal/obs"
+	"rtcedge/internal/store"
 	"rtcedge/media"
 	"rtcedge/media/ng"
 	"rtcedge/media/xdp"
@@ -103,6 +106,7 @@ type mediaRole struct {
 	mediaKnobs
 	listenNG, listenTCP, listenHTTP netip.AddrPort
 	interfaces                      []string
+	store, certificate              string
 }
 
 func parseMedia(e *env) (*mediaRole, error) {
@@ -116,6 +120,8 @@ func parseMedia(e *env) (*mediaRole, error) {
 			_, err := media.ParseInterface(t)
 			return err
 		})
+	s.String(&c.store, "store", "", "URL", "keep session records at nats://[USER:PASSWORD@]HOST:PORT[,...], and go on with the calls that are there for the first --interface; none: calls end with the process")
+	s.String(&c.certificate, "dtls-certificate", "", "FILE", "certificate and key (PEM) for DTLS-SRTP, the same on nodes that take over each other's calls; none: a new one at each start")
 	c.mediaKnobs.declare(s)
 	c.common.declare(s, netip.AddrPort{}, 0, 30*time.Second)
 	if err := usage(s.Parse(e.args, e.out)); err != nil {
@@ -139,6 +145,22 @@ func (c *mediaRole) run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if c.certificate != "" {
+		cert, err := tls.LoadX509KeyPair(c.certificate, c.certificate)
+		if err != nil {
+			return flagError("media", "dtls-certificate", err, "a PEM file with a certificate and its private key")
+		}
+		cfg.Certificate = &cert
+	}
+	var records *mediaRecords
+	if c.store != "" {
+		s, err := store.New(store.Config{URL: c.store, Name: "rtcedge media", Logger: e.log})
+		if err != nil {
+			return flagError("media", "store", err, "nats://HOST:PORT")
+		}
+		records = newMediaRecords(s, interfaces[0].Addr, e.log)
+		cfg.OnRecord = records.put
+	}
 	defer c.steer(e, &cfg)()
 	engine, err := media.New(cfg)
 	if err != nil {
@@ -152,6 +174,9 @@ func (c *mediaRole) run(e *env) error {
 	st.listeners = ngListeners(server)
 	st.counts = func() map[string]int64 { return mediaCounts(engine.Stats()) }
 	parts := []part{{"media", engine.Run}, {"ng", server.Run}}
+	if records != nil {
+		parts = append(parts, part{"store", records.store.Run}, part{"records", func(ctx context.Context) error { return records.restore(ctx, engine) }})
+	}
 	return st.serve(e, c.common, []obs.Source{mediaSource(engine), ngSource(server)}, mediaPages(engine),
 		drainer{calls: func() int { return engine.Stats().Calls }}, parts...)
 }
