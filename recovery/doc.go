@@ -4,7 +4,8 @@
 //  1. sentinel.go looks at each node several times a second (probe.go); detect.go decides, purely, when it is dead.
 //  2. crash.go writes the crash by compare-and-set: of several controllers one recovers. The edges fence the dead node.
 //  3. lookup.go reads the calls that had answered legs there.
-//  4. A History rebuilds their dialogs from what was captured.
+//  4. A History rebuilds their dialogs from what was captured: collect.go asks the capture, dialog.go makes a dialog of the messages of a Call-ID
+//     (sipfields.go reads them), purely, or a refusal with its reason.
 //  5. Media joins the two of a call directly, and gives others comfort noise, until their farm sides speak again.
 //  6. channel.go chooses a healthy node by rendezvous hashing and says what it is asked for: a channel with PJSIP_RECOVERY_* variables, whose INVITE
 //     goes out inside the old dialog.
@@ -12,5 +13,5 @@
 //     and gives the leg up where it cannot.
 //  8. report.go keeps every step with its time.
 //
-// RFC 3261 (section 11: OPTIONS; section 12: dialogs).
+// RFC 3261 (section 11: OPTIONS; section 12: dialogs; sections 20.10 and 25.1: name-addr), RFC 3264 (section 8: o= goes on).
 package recovery

@@ -1,0 +1,284 @@
+package recovery
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the plays' endings anew; read the diff")
+
+var (
+	nodeAddr  = netip.MustParseAddrPort("127.0.0.11:5080")
+	edgeAddr  = netip.MustParseAddrPort("127.0.0.1:5069")
+	firstAddr = netip.MustParseAddrPort("127.0.0.14:5080") // of another farm node
+	phoneAddr = netip.MustParseAddrPort("192.0.2.7:5060")
+)
+
+// sipPlay is one scenario: lines of `TIME WHERE START | Header: value`, then ---- and what Rebuild says. WHERE is in or out (node's side), in2 or out2
+// (another farm node's), < or > (far end's side). $N and $P are the node's and the far end's name-addr; From and To follow from WHERE where they are not written.
+type sipPlay struct {
+	name, text, want string
+	ev               Evidence
+}
+
+func loadPlays(t testing.TB, file string) []sipPlay {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plays []sipPlay
+	for part := range strings.SplitSeq("\n"+string(b), "\n== ") {
+		name, rest, ok := strings.Cut(part, "\n")
+		if !ok || strings.TrimSpace(part) == "" || strings.HasPrefix(part, "\n#") {
+			continue
+		}
+		text, want, _ := strings.Cut(rest, "\n----\n")
+		plays = append(plays, sipPlay{name, text, strings.TrimSpace(want), parsePlay(t, text)})
+	}
+	return plays
+}
+
+func parsePlay(t testing.TB, text string) Evidence {
+	t.Helper()
+	ev := Evidence{CallID: "c1@example", Node: []netip.AddrPort{nodeAddr}, Farm: []netip.AddrPort{firstAddr}}
+	vars := map[string]string{"N": "<sip:600@example.com>;tag=node", "P": "<sip:1001@example.com>;tag=phone"}
+	for line := range strings.SplitSeq(text, "\n") {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		if line == "lossy" {
+			ev.Lossy = true
+			continue
+		}
+		if name, value, ok := strings.Cut(line, " = "); ok && len(name) == 1 {
+			vars[name] = value
+			continue
+		}
+		parts := strings.Split(line, " | ")
+		w := strings.Fields(parts[0])
+		seconds, err := strconv.ParseFloat(w[0], 64)
+		if err != nil || len(w) < 4 {
+			t.Fatalf("play line %q", line)
+		}
+		m := Message{Time: time.Unix(1_800_000_000, 0).UTC().Add(time.Duration(seconds * 1e9)).Round(time.Millisecond)}
+		fromPhone := true
+		switch w[1] {
+		case "in":
+			m.Source, m.Destination = edgeAddr, nodeAddr
+		case "out":
+			m.Source, m.Destination, fromPhone = nodeAddr, edgeAddr, false
+		case "in2":
+			m.Source, m.Destination = edgeAddr, firstAddr
+		case "out2":
+			m.Source, m.Destination, fromPhone = firstAddr, edgeAddr, false
+		case "<":
+			m.Source, m.Destination = phoneAddr, edgeAddr
+		case ">":
+			m.Source, m.Destination, fromPhone = edgeAddr, phoneAddr, false
+		}
+		start, cseq := w[2]+" sip:x@example.com SIP/2.0", w[3]+" "+w[2]
+		if _, err := strconv.Atoi(w[2]); err == nil {
+			start, cseq, fromPhone = "SIP/2.0 "+w[2]+" Text", w[3]+" "+w[4], !fromPhone
+		}
+		from, to := vars["N"], vars["P"]
+		if fromPhone {
+			from, to = to, from
+		}
+		var head strings.Builder
+		body := ""
+		for _, h := range parts[1:] {
+			for name, value := range vars {
+				h = strings.ReplaceAll(h, "$"+name, value)
+			}
+			switch name, value, _ := strings.Cut(h, ": "); name {
+			case "From":
+				from = value
+			case "To":
+				to = value
+			case "o":
+				body = "v=0\r\no=- " + value + " IN IP4 127.0.0.11\r\ns=-\r\nt=0 0\r\n"
+				head.WriteString("Content-Type: application/sdp\r\n")
+			default:
+				head.WriteString(h + "\r\n")
+			}
+		}
+		m.Raw = fmt.Sprintf("%s\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1\r\nFrom: %s\r\nTo: %s\r\nCall-ID: c1@example\r\nCSeq: %s\r\n%sContent-Length: %d\r\n\r\n%s",
+			start, from, to, cseq, head.String(), len(body), body)
+		ev.Messages = append(ev.Messages, m)
+	}
+	return ev
+}
+
+func describe(d Dialog, err error) string {
+	if r := (*Refusal)(nil); errors.As(err, &r) {
+		return "refused: " + r.Error()
+	}
+	var sb strings.Builder
+	for _, p := range []struct {
+		who string
+		p   Party
+	}{{"local ", d.Local}, {"remote", d.Remote}} {
+		fmt.Fprintf(&sb, "%s [%s] <%s> tag=%s\n", p.who, p.p.Display, p.p.URI, p.p.Tag)
+	}
+	fmt.Fprintf(&sb, "role %s  cseq %d  remote cseq %d  busy %v\ntarget %s\n", d.Role, d.CSeq, d.RemoteCSeq, d.Busy, d.Target)
+	for _, r := range d.Routes {
+		fmt.Fprintf(&sb, "route %s\n", r)
+	}
+	if d.SDPSession != 0 {
+		fmt.Fprintf(&sb, "sdp %d %d\n", d.SDPSession, d.SDPVersion)
+	}
+	return strings.TrimSpace(sb.String())
+}
+
+func testPlays(t *testing.T, file string) {
+	plays := loadPlays(t, file)
+	if len(plays) == 0 {
+		t.Fatal("no plays")
+	}
+	var out strings.Builder
+	for _, p := range plays {
+		got := describe(Rebuild(p.ev))
+		fmt.Fprintf(&out, "== %s\n%s\n----\n%s\n\n", p.name, p.text, got)
+		t.Run(p.name, func(t *testing.T) {
+			if !*update && got != p.want {
+				t.Errorf("got\n%s\nwant\n%s", got, p.want)
+			}
+			scrambled(t, p)
+		})
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(strings.TrimSuffix(out.String(), "\n")), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// scrambled wants the same from any order of arrival and with every message captured twice, once with a clock of milliseconds as Asterisk's.
+func scrambled(t *testing.T, p sipPlay) {
+	t.Helper()
+	want := describe(Rebuild(p.ev))
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 30 {
+		ev := p.ev
+		ev.Messages = append([]Message(nil), p.ev.Messages...)
+		for _, m := range p.ev.Messages {
+			if rng.IntN(2) == 0 {
+				m.Node, m.Time = "asterisk", m.Time.Add(time.Duration(rng.IntN(400))*time.Microsecond)
+				ev.Messages = append(ev.Messages, m)
+			}
+		}
+		rng.Shuffle(len(ev.Messages), func(i, j int) { ev.Messages[i], ev.Messages[j] = ev.Messages[j], ev.Messages[i] })
+		if got := describe(Rebuild(ev)); got != want {
+			t.Fatalf("scrambled: got\n%s\nwant\n%s", got, want)
+		}
+	}
+}
+
+func TestB46OnlyConfirmedDialogs(t *testing.T) { testPlays(t, "testdata/b46.txt") }
+
+func TestB47LocalAndRemoteByAddressAndTags(t *testing.T) { testPlays(t, "testdata/b47.txt") }
+
+func TestB48RightInAllCases(t *testing.T) { testPlays(t, "testdata/b48.txt") }
+
+// TestB48Truncated cuts every message of every play at every byte: what is between node and edge is then a refusal, or makes no difference.
+func TestB48Truncated(t *testing.T) {
+	files, err := filepath.Glob("testdata/b4*.txt")
+	if err != nil || len(files) != 3 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		for _, p := range loadPlays(t, file) {
+			full, fullErr := Rebuild(p.ev)
+			for i, m := range p.ev.Messages {
+				for cut := 0; cut < len(m.Raw); cut += 3 {
+					ev := p.ev
+					ev.Messages = append([]Message(nil), p.ev.Messages...)
+					ev.Messages[i].Raw = m.Raw[:cut]
+					d, err := Rebuild(ev)
+					if err == nil && (fullErr != nil || !reflect.DeepEqual(d, full)) {
+						t.Fatalf("%s: message %d cut at %d gives\n%s\nwhole it gives\n%s", p.name, i, cut, describe(d, err), describe(full, fullErr))
+					}
+				}
+			}
+		}
+	}
+}
+
+// FuzzB48Captures drops, doubles, shuffles and cuts: never another dialog than the one that the messages which are left can tell.
+func FuzzB48Captures(f *testing.F) {
+	files, _ := filepath.Glob("testdata/b4*.txt")
+	var plays []sipPlay
+	for _, file := range files {
+		plays = append(plays, loadPlays(f, file)...)
+	}
+	for i := range plays {
+		f.Add(uint16(i), uint64(i), uint8(0), uint8(3), uint8(3))
+		f.Add(uint16(i), uint64(i)*7, uint8(150), uint8(0), uint8(0))
+	}
+	f.Fuzz(func(t *testing.T, which uint16, seed uint64, lose, double, cut uint8) {
+		p := plays[int(which)%len(plays)]
+		if lose > 0 && strings.HasPrefix(p.name, "forked") {
+			return // where one 2xx and the BYE to the other are lost nothing tells; the far end then answers 481, which closes the leg
+		}
+		full, fullErr := Rebuild(p.ev)
+		rng := rand.New(rand.NewPCG(seed, 9))
+		ev := p.ev
+		ev.Messages = nil
+		ev.Lossy = lose > 0 || p.ev.Lossy
+		for _, m := range p.ev.Messages {
+			if uint8(rng.IntN(255)) < lose {
+				continue
+			}
+			ev.Messages = append(ev.Messages, m)
+			if uint8(rng.IntN(255)) < double {
+				ev.Messages = append(ev.Messages, m)
+			}
+			if uint8(rng.IntN(255)) < cut {
+				m.Raw = m.Raw[:rng.IntN(len(m.Raw))]
+				ev.Messages = append(ev.Messages, m)
+			}
+		}
+		rng.Shuffle(len(ev.Messages), func(i, j int) { ev.Messages[i], ev.Messages[j] = ev.Messages[j], ev.Messages[i] })
+		d, err := Rebuild(ev)
+		if err != nil || fullErr != nil {
+			return
+		}
+		if d.Local != full.Local || d.Remote != full.Remote || d.CallID != full.CallID || d.Role != full.Role || !reflect.DeepEqual(d.Routes, full.Routes) {
+			t.Fatalf("got\n%s\nwant\n%s", describe(d, nil), describe(full, nil))
+		}
+		if lose == 0 && d.CSeq != full.CSeq || d.CSeq < full.CSeq || d.RemoteCSeq > full.RemoteCSeq {
+			t.Fatalf("CSeq %d and %d, want %d and %d", d.CSeq, d.RemoteCSeq, full.CSeq, full.RemoteCSeq)
+		}
+	})
+}
+
+// FuzzParse wants no panic, and of what is read that it can stand in a variable of the channel.
+func FuzzParse(f *testing.F) {
+	for _, p := range loadPlays(f, "testdata/b48.txt") {
+		for _, m := range p.ev.Messages {
+			f.Add(m.Raw)
+		}
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		m, err := parse(raw)
+		if err != nil {
+			return
+		}
+		for _, text := range []string{m.from.uri, m.to.uri, m.from.tag, m.to.tag, m.from.display, m.to.display, m.contact} {
+			if control(text) {
+				t.Fatalf("control character in %q", text)
+			}
+		}
+	})
+}
