@@ -48,7 +48,7 @@ func runCheck(e *env) error {
 		fmt.Fprintf(e.out, "%s: a good configuration of role %s\n", path, role)
 		return nil
 	}
-	return usage(fmt.Errorf("%s: role: %q (allowed: up, sip, media, farm, bridge)", path, role))
+	return usage(fmt.Errorf("%s: role: %q (allowed: up, sip, media, farm, bridge, recovery)", path, role))
 }
 
 type checker struct {
@@ -63,6 +63,7 @@ func checkers() []checker {
 		{"media", func(e *env) error { _, err := parseMedia(e); return err }},
 		{"bridge", func(e *env) error { _, err := parseBridge(e); return err }},
 		{"farm", func(e *env) error { _, err := parseFarmRole(e); return err }},
+		{"recovery", func(e *env) error { _, err := parseRecovery(e); return err }},
 	}
 }
 

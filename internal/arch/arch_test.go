@@ -45,8 +45,9 @@ var allowed = map[string][]string{
 	"bridge/mixer":   nil,
 	"bridge/farm":    {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
 
-	"recovery":     {"recovery/*", "bridge", "media/sdp", "internal/store"},
-	"recovery/hep": nil,
+	"recovery":       {"recovery/*", "bridge", "media/sdp", "internal/store"},
+	"recovery/hep":   nil,
+	"recovery/homer": {"recovery/hep", "internal/store"},
 
 	"deploy/asterisk": {"transcode/g711"},
 

@@ -1,0 +1,425 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"rtcedge/bridge"
+	"rtcedge/bridge/ari"
+	"rtcedge/internal/config"
+	"rtcedge/internal/obs"
+	"rtcedge/internal/store"
+	"rtcedge/media/ng"
+	"rtcedge/recovery"
+)
+
+type recoveryRole struct {
+	common
+	historyKnobs
+	farm        []string
+	pidFiles    []string
+	store       string
+	storeDir    string
+	storeListen netip.AddrPort
+	edges       []string
+	media       []string
+	name        string
+	parallel    int
+	giveUp      time.Duration
+	hang        time.Duration
+	lost        time.Duration
+}
+
+func runRecovery(e *env) error {
+	c, err := parseRecovery(e)
+	if err != nil {
+		return err
+	}
+	return c.run(e)
+}
+
+func parseRecovery(e *env) (*recoveryRole, error) {
+	c := new(recoveryRole)
+	s := config.New("recovery", e.getenv)
+	s.List(&c.farm, "farm", nil, "URL", "ARI of a farm node, one each; the node tells its name, roles and SIP address", "http://USER:PASSWORD@IP:PORT", func(t string) error {
+		_, err := farmTarget(t)
+		return err
+	})
+	s.List(&c.pidFiles, "pid-file", nil, "IP:PORT=FILE", "process id of the node with this ARI address, if it runs on this machine", "IP:PORT=FILE", func(t string) error {
+		if at, file, ok := strings.Cut(t, "="); !ok || at == "" || file == "" {
+			return errors.New("not IP:PORT=FILE")
+		}
+		return nil
+	})
+	c.historyKnobs.declare(s)
+	s.String(&c.store, "store", store.Embedded, "URL", "shared state: embedded, or nats://IP:PORT[,nats://...]; the bridge role needs the same")
+	s.String(&c.storeDir, "store-dir", "", "DIR", "files of the embedded store; none: in memory")
+	s.Addr(&c.storeListen, "store-listen", netip.AddrPort{}, "address on which the embedded store serves the bridge role")
+	s.List(&c.edges, "edge-admin", nil, "http://IP:PORT", "admin port of an edge, one each: dead nodes are fenced there", "http://IP:PORT", func(t string) error {
+		_, err := edgeAdmin(t)
+		return err
+	})
+	s.List(&c.media, "media", nil, "ng:IP:PORT[,...]", "media nodes, as the sip role has them: they bridge the silence; none: nobody does", "ng:IP:PORT[,...]", func(t string) error {
+		_, err := parseMediaNodes([]string{t})
+		return err
+	})
+	s.String(&c.name, "controller", "", "NAME", "name of this process among several; none: a random one")
+	s.Int(&c.parallel, "parallel", 16, 1, 1000, "INVITES", "recovery INVITEs at a time")
+	s.Duration(&c.giveUp, "give-up", time.Minute, time.Second, "how long calls wait for a healthy node")
+	s.Duration(&c.hang, "hang-after", 700*time.Millisecond, 300*time.Millisecond, "a node whose host answers and whose Asterisk does not is dead after it")
+	s.Duration(&c.lost, "lost-after", 1200*time.Millisecond, 500*time.Millisecond, "a node whose host is silent is dead after it; eight seconds while most nodes are")
+	c.common.declare(s, netip.AddrPort{}, 0, 0)
+	if err := usage(s.Parse(e.args, e.out)); err != nil {
+		return nil, err
+	}
+	if len(c.farm) == 0 {
+		return nil, flagError("recovery", "farm", errors.New("no farm node"), "http://USER:PASSWORD@IP:PORT, at least two of each farm for somebody to take over")
+	}
+	return c, nil
+}
+
+// farmTarget reads http://USER:PASSWORD@IP:PORT.
+func farmTarget(text string) (recovery.Target, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" || u.User == nil || u.Port() == "" {
+		return recovery.Target{}, errors.New("not http://USER:PASSWORD@IP:PORT")
+	}
+	password, _ := u.User.Password()
+	return recovery.Target{ARI: "http://" + u.Host, User: u.User.Username(), Password: password}, nil
+}
+
+func edgeAdmin(text string) (netip.AddrPort, error) {
+	return netip.ParseAddrPort(strings.TrimSuffix(strings.TrimPrefix(text, "http://"), "/"))
+}
+
+func (c *recoveryRole) run(e *env) error {
+	e.level.Set(c.level())
+	st, err := store.New(store.Config{URL: c.store, Dir: c.storeDir, Listen: c.storeListen, Name: "rtcedge recovery", Logger: e.log})
+	if err != nil {
+		return usage(err)
+	}
+	history, parts, sources, err := c.historyKnobs.open(e)
+	if err != nil {
+		return err
+	}
+	f := &ariFarm{store: st, clients: map[string]*ari.Client{}}
+	cfg := recovery.Config{Store: st, History: history, Farm: f, Controller: c.name, Parallel: c.parallel, GiveUp: c.giveUp, Logger: e.log}
+	if len(c.media) > 0 {
+		nodes, err := parseMediaNodes(c.media)
+		if err != nil {
+			return usage(err)
+		}
+		client, err := ng.NewClient(ng.ClientConfig{Nodes: nodes})
+		if err != nil {
+			return usage(err)
+		}
+		cfg.Media = ngMedia{client}
+		parts = append(parts, part{"ng", client.Run})
+	}
+	for _, text := range c.edges {
+		admin, err := edgeAdmin(text)
+		if err != nil {
+			return usage(err)
+		}
+		cfg.Edges = append(cfg.Edges, adminEdge(admin))
+	}
+	r, err := recovery.New(cfg)
+	if err != nil {
+		return usage(err)
+	}
+	targets, err := c.targets(f, e)
+	if err != nil {
+		return usage(err)
+	}
+	f.sentinel, err = recovery.NewSentinel(recovery.SentinelConfig{Nodes: targets, Rule: recovery.Rule{Hang: c.hang, Lost: c.lost},
+		Dead: r.Dead, Back: r.Back, Logger: e.log})
+	if err != nil {
+		return usage(err)
+	}
+	c.historyKnobs.farm(f.sentinel)
+	status := newStatus("recovery")
+	status.listeners = c.historyKnobs.listeners()
+	status.counts = func() map[string]int64 { return recoveryCounts(r.Stats()) }
+	status.nodes = func() []NodeStatus {
+		var out []NodeStatus
+		for _, n := range f.sentinel.Nodes() {
+			out = append(out, NodeStatus{Farm: strings.Join(n.Roles, ","), Node: cmp.Or(string(n.ID), n.ARI), State: strings.TrimSpace(n.Verdict + " " + n.Reason)})
+		}
+		return out
+	}
+	pages := map[string]func() any{"/crashes": func() any {
+		crashes, err := r.Crashes(context.Background())
+		if err != nil {
+			return map[string]string{"error": err.Error()}
+		}
+		return crashes
+	}}
+	parts = append([]part{{"store", st.Run}, {"nodes", f.watch}}, parts...)
+	return status.serve(e, c.common, append(sources, recoverySource(r, f.sentinel)), pages, drainer{},
+		append(parts, part{"recovery", r.Run}, part{"sentinel", f.sentinel.Run})...)
+}
+
+func (c *recoveryRole) targets(f *ariFarm, e *env) ([]recovery.Target, error) {
+	files := map[string]string{}
+	for _, p := range c.pidFiles {
+		at, file, _ := strings.Cut(p, "=")
+		files["http://"+at] = file
+	}
+	var targets []recovery.Target
+	for _, text := range c.farm {
+		t, err := farmTarget(text)
+		if err != nil {
+			return nil, err
+		}
+		t.PIDFile = files[t.ARI]
+		delete(files, t.ARI)
+		client, err := ari.NewClient(ari.ClientConfig{URL: text, App: bridge.App, Logger: e.log})
+		if err != nil {
+			return nil, err
+		}
+		f.clients[t.ARI] = client
+		targets = append(targets, t)
+	}
+	for at := range files {
+		return nil, fmt.Errorf("pid-file: no --farm has the address %s", strings.TrimPrefix(at, "http://"))
+	}
+	return targets, nil
+}
+
+// ariFarm is the farm as recovery wants it, over ARI. What the sentinel knows of a node leads to its client.
+type ariFarm struct {
+	store    *store.Store
+	clients  map[string]*ari.Client // by ARI URL without account
+	sentinel *recovery.Sentinel
+
+	mu      sync.Mutex
+	drained map[bridge.NodeID]bool // by the operator
+}
+
+// watch follows the operator's drains.
+func (f *ariFarm) watch(ctx context.Context) error {
+	nodes, err := f.store.Bucket(ctx, bridge.BucketNodes)
+	if err != nil {
+		return orderly(ctx, err)
+	}
+	changes, err := nodes.Watch(ctx, "")
+	if err != nil {
+		return orderly(ctx, err)
+	}
+	for entry := range changes {
+		var n bridge.Node
+		if entry.Key == "" || json.Unmarshal(entry.Value, &n) != nil {
+			continue
+		}
+		f.mu.Lock()
+		if f.drained == nil {
+			f.drained = map[bridge.NodeID]bool{}
+		}
+		f.drained[n.ID] = n.State == bridge.NodeDrain
+		f.mu.Unlock()
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// orderly takes the end of the process for no error.
+func orderly(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (f *ariFarm) Healthy(role string) []bridge.NodeID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []bridge.NodeID
+	for _, n := range f.sentinel.Nodes() {
+		if n.ID != "" && n.Verdict == recovery.Alive.String() && slices.Contains(n.Roles, role) && !f.drained[n.ID] {
+			out = append(out, n.ID)
+		}
+	}
+	return out
+}
+
+func (f *ariFarm) client(node bridge.NodeID) (*ari.Client, error) {
+	for _, n := range f.sentinel.Nodes() {
+		if n.ID == node {
+			return f.clients[n.ARI], nil
+		}
+	}
+	return nil, fmt.Errorf("no node %s", node)
+}
+
+func (f *ariFarm) Originate(ctx context.Context, node bridge.NodeID, c recovery.Channel) error {
+	client, err := f.client(node)
+	if err != nil {
+		return err
+	}
+	_, err = client.Originate(ctx, ari.Originate{Endpoint: c.Endpoint, AppArgs: c.AppArgs, ChannelID: c.ID, Timeout: 30, Variables: c.Variables})
+	return err
+}
+
+func (f *ariFarm) Exists(ctx context.Context, node bridge.NodeID, channel string) (bool, error) {
+	client, err := f.client(node)
+	if err != nil {
+		return false, err
+	}
+	_, err = client.Channel(ctx, channel)
+	if errors.Is(err, ari.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (f *ariFarm) Hangup(ctx context.Context, node bridge.NodeID, channel string) error {
+	client, err := f.client(node)
+	if err != nil {
+		return err
+	}
+	if err = client.Hangup(ctx, channel, 16); errors.Is(err, ari.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (f *ariFarm) Clear(ctx context.Context, node bridge.NodeID) error {
+	client, err := f.client(node)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		channels, err := client.Channels(ctx)
+		if err != nil || len(channels) == 0 {
+			return err
+		}
+		for _, ch := range channels {
+			if err := client.Hangup(ctx, ch.ID, 16); err != nil && !errors.Is(err, ari.ErrNotFound) {
+				return err
+			}
+		}
+		if !sleep(200*time.Millisecond, nil) || ctx.Err() != nil {
+			return fmt.Errorf("%d channels are left: %w", len(channels), ctx.Err())
+		}
+	}
+}
+
+// ngMedia fills the silence by media's own commands.
+type ngMedia struct{ client *ng.Client }
+
+func (m ngMedia) Join(ctx context.Context, callID, tag, otherCallID, otherTag string) error {
+	return refusal(m.client.Join(ctx, &ng.Request{CallID: callID, FromTag: tag, OtherCallID: otherCallID, OtherTag: otherTag}))
+}
+
+func (m ngMedia) Comfort(ctx context.Context, callID, tag string, on bool) error {
+	word := "off"
+	if on {
+		word = "on"
+	}
+	return refusal(m.client.Comfort(ctx, &ng.Request{CallID: callID, FromTag: tag, Comfort: word}))
+}
+
+func refusal(res *ng.Response, err error) error {
+	if err == nil && res.Result != ng.ResultOK {
+		return errors.New(cmp.Or(res.ErrorReason, string(res.Result)))
+	}
+	return err
+}
+
+// adminEdge fences by an edge's admin port.
+type adminEdge netip.AddrPort
+
+func (a adminEdge) Fence(_ context.Context, sip string) error {
+	return post(netip.AddrPort(a), "/farm/fence", url.Values{"node": {sip}})
+}
+
+func (a adminEdge) Unfence(_ context.Context, sip string) error {
+	return post(netip.AddrPort(a), "/farm/up", url.Values{"node": {sip}})
+}
+
+func recoveryCounts(s recovery.Stats) map[string]int64 {
+	return map[string]int64{"crashes": int64(s.Crashes), "crashes of other controllers": int64(s.Watched), "legs recovered": int64(s.Recovered),
+		"legs refused": int64(s.Refused), "legs closed": int64(s.Closed), "legs failed": int64(s.Failed)}
+}
+
+func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Source {
+	return func() []obs.Sample {
+		s := r.Stats()
+		out := []obs.Sample{
+			counter("recovery_crashes", "crashes that this controller recovered", uint64(s.Crashes)),
+			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Recovered), "result", recovery.ResultRecovered),
+			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Refused), "result", recovery.ResultRefused),
+			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Closed), "result", recovery.ResultClosed),
+			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Failed), "result", recovery.ResultFailed),
+		}
+		for _, n := range sentinel.Nodes() {
+			alive := 0.0
+			if n.Verdict == recovery.Alive.String() {
+				alive = 1
+			}
+			out = append(out, gauge("recovery_node_alive", "verdict about a farm node", alive, "node", cmp.Or(string(n.ID), n.ARI)))
+		}
+		return out
+	}
+}
+
+// runCrashes is `rtcedge crashes [NODE]`: what died and what became of its calls.
+func runCrashes(e *env) error {
+	var only string
+	inner := *e
+	if len(e.args) > 0 && !strings.HasPrefix(e.args[0], "-") {
+		only, inner.args = e.args[0], e.args[1:]
+	}
+	admin, err := adminKnob(&inner, "crashes")
+	if err != nil {
+		return err
+	}
+	var crashes []recovery.Crash
+	if err := fetch(admin, "/crashes", &crashes); err != nil {
+		return err
+	}
+	slices.SortFunc(crashes, func(a, b recovery.Crash) int { return a.Detected.Compare(b.Detected) })
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NODE\tDETECTED\tAFTER\tREASON\tLEGS\tRECOVERED\tLONGEST\tBY")
+	for _, c := range crashes {
+		recovered, longest := 0, time.Duration(0)
+		for _, l := range c.Legs {
+			if l.Result == recovery.ResultRecovered {
+				recovered++
+				longest = max(longest, l.Steps[len(l.Steps)-1].At.Sub(c.Since))
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", c.Node, c.Detected.Format(time.DateTime), milliseconds(c.Detected.Sub(c.Since)), c.Reason,
+			len(c.Legs), recovered, milliseconds(longest), c.Controller)
+	}
+	if only != "" {
+		fmt.Fprintln(w, "\nCALL\tLEG\tTARGET\tRESULT\tSTEPS (ms after the first bad sign)\tREASON")
+		for _, c := range crashes {
+			if string(c.Node) != only {
+				continue
+			}
+			for _, l := range c.Legs {
+				var steps []string
+				for _, s := range l.Steps {
+					steps = append(steps, fmt.Sprintf("%s %d", s.Name, s.At.Sub(c.Since).Milliseconds()))
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.Call, l.Leg, orDash(string(l.Target)), l.Result, strings.Join(steps, ", "), orDash(l.Reason))
+			}
+		}
+	}
+	return w.Flush()
+}
+
+func milliseconds(d time.Duration) string { return d.Round(time.Millisecond).String() }

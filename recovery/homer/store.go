@@ -1,0 +1,197 @@
+package homer
+
+import (
+	"bytes"
+	"container/list"
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+
+	"rtcedge/recovery/hep"
+)
+
+// Message is one captured SIP message.
+type Message struct {
+	ID                  uint64
+	CallID              string
+	Raw                 string
+	Time                time.Time
+	Source, Destination netip.AddrPort
+	Transport           uint8 // 17 is UDP, 6 TCP
+	CaptureID           uint32
+	Node                string
+}
+
+// StoreConfig are the bounds of a Store.
+type StoreConfig struct {
+	MaxBytes int           // of messages with what belongs to them; default 256 MiB
+	MaxAge   time.Duration // of Call-IDs that are no calls, and of calls that ended, since their last message; default 10 min
+	MaxCall  time.Duration // of calls that did not end, since their last message; default 24 h
+}
+
+// Chosen by us.
+const (
+	defaultStoreBytes = 256 << 20 // 20,000 calls of 16 messages
+	defaultAge        = 10 * time.Minute
+	defaultCallAge    = 24 * time.Hour
+	perMessage        = 200   // bytes of what Go keeps beside the text
+	maxPerCall        = 20001 // messages of one Call-ID; more are dropped, and recovery refuses a dialog of more than 20000
+)
+
+// kinds of Call-IDs, in the order in which they go.
+const (
+	kindOther = iota
+	kindEnded
+	kindCall
+	kinds
+)
+
+// Store keeps captured messages in memory, by Call-ID.
+type Store struct {
+	cfg StoreConfig
+
+	mu     sync.Mutex // guards the rest
+	calls  map[string]*call
+	idle   [kinds]list.List // of *call, longest idle first
+	bytes  int
+	nextID uint64
+	stats  Stats
+}
+
+type call struct {
+	id       string
+	kind     int
+	at       *list.Element
+	last     time.Time // of arrival, by our clock
+	bytes    int
+	messages []Message
+}
+
+// Stats are a Store's counters.
+type Stats struct {
+	Messages, Calls, Bytes int    // that are kept
+	Added                  uint64 // since the start
+	NoCallID               uint64 // packets without one
+	Overlong               uint64 // messages of Call-IDs with too many
+	Evicted                [kinds]uint64
+}
+
+// EvictedNames are the labels of Stats.Evicted.
+func EvictedNames() [kinds]string { return [kinds]string{"other", "ended", "call"} }
+
+// NewStore makes an empty store.
+func NewStore(cfg StoreConfig) *Store {
+	if cfg.MaxBytes <= 0 {
+		cfg.MaxBytes = defaultStoreBytes
+	}
+	if cfg.MaxAge <= 0 {
+		cfg.MaxAge = defaultAge
+	}
+	if cfg.MaxCall <= 0 {
+		cfg.MaxCall = defaultCallAge
+	}
+	return &Store{cfg: cfg, calls: map[string]*call{}}
+}
+
+// Add keeps a captured packet. Nothing of p is kept.
+func (s *Store) Add(p hep.Packet) { s.add(p, time.Now()) }
+
+func (s *Store) add(p hep.Packet, now time.Time) {
+	if p.Protocol != 0 && p.Protocol != hep.SIP {
+		return
+	}
+	// Not the packet's correlation id: the Call-ID is what the message says.
+	id := hep.CallID(p.Payload)
+	if len(id) == 0 {
+		id = p.CorrelationID // of a message that was cut: whoever reads must see that there was one
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(id) == 0 {
+		s.stats.NoCallID++
+		return
+	}
+	c := s.calls[string(id)]
+	if c == nil {
+		c = &call{id: string(id)}
+		c.at = s.idle[kindOther].PushBack(c)
+		s.calls[c.id] = c
+		s.bytes += perMessage + 2*len(id)
+		c.bytes += perMessage + 2*len(id)
+	}
+	if len(c.messages) >= maxPerCall {
+		s.stats.Overlong++
+		return
+	}
+	if p.Time.IsZero() {
+		p.Time = now
+	}
+	s.nextID++
+	s.stats.Added++
+	c.messages = append(c.messages, Message{ID: s.nextID, CallID: c.id, Raw: string(p.Payload), Time: p.Time, Source: p.Source, Destination: p.Destination,
+		Transport: p.Transport, CaptureID: p.CaptureID, Node: string(p.Node)})
+	size := len(p.Payload) + len(p.Node) + perMessage
+	c.bytes += size
+	s.bytes += size
+	s.stats.Messages++
+	s.touch(c, p.Payload, now)
+	s.evict(now)
+}
+
+// touch moves the call to the end of its kind's list.
+func (s *Store) touch(c *call, raw []byte, now time.Time) {
+	kind := c.kind
+	switch {
+	case bytes.HasPrefix(raw, []byte("BYE ")):
+		kind = kindEnded
+	case bytes.HasPrefix(raw, []byte("INVITE ")) && kind != kindEnded:
+		kind = kindCall
+	}
+	c.last = now
+	s.idle[c.kind].Remove(c.at)
+	c.kind = kind
+	c.at = s.idle[kind].PushBack(c)
+}
+
+func (s *Store) evict(now time.Time) {
+	for kind := range s.idle {
+		age := s.cfg.MaxAge
+		if kind == kindCall {
+			age = s.cfg.MaxCall
+		}
+		for e := s.idle[kind].Front(); e != nil; e = s.idle[kind].Front() {
+			c := e.Value.(*call)
+			if s.bytes <= s.cfg.MaxBytes && now.Sub(c.last) <= age {
+				break
+			}
+			s.idle[kind].Remove(e)
+			delete(s.calls, c.id)
+			s.bytes -= c.bytes
+			s.stats.Messages -= len(c.messages)
+			s.stats.Evicted[kind]++
+		}
+	}
+}
+
+// Messages returns what is kept of the Call-IDs, at all times.
+func (s *Store) Messages(_ context.Context, callIDs []string) ([]Message, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Message
+	for _, id := range callIDs {
+		if c := s.calls[id]; c != nil {
+			out = append(out, c.messages...)
+		}
+	}
+	return out, nil
+}
+
+// Stats reads the counters.
+func (s *Store) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.stats
+	st.Calls, st.Bytes = len(s.calls), s.bytes
+	return st
+}
