@@ -44,6 +44,16 @@ func (g g722Decoder) decode(pcm []int16, payload []byte) int { return g.d.Decode
 func (g g722Decoder) conceal([]int16, []byte) bool           { return false }
 func (g g722Decoder) reset()                                 { g.d.Reset() }
 
+// narrowG722Decoder is for a peer that has 8 kHz: it reads the lower band only.
+type narrowG722Decoder struct{ d *g722.Decoder }
+
+func (g narrowG722Decoder) samples(payload []byte) (int, bool) { return len(payload), len(payload) > 0 }
+func (g narrowG722Decoder) decode(pcm []int16, payload []byte) int {
+	return g.d.DecodeNarrow(pcm, payload)
+}
+func (g narrowG722Decoder) conceal([]int16, []byte) bool { return false }
+func (g narrowG722Decoder) reset()                       { g.d.Reset() }
+
 type opusDecoder struct {
 	d    *opus.Decoder
 	rate int
@@ -71,6 +81,12 @@ func (alawEncoder) encode(payload []byte, frame []int16) int { return g711.Encod
 type g722Encoder struct{ e *g722.Encoder }
 
 func (g g722Encoder) encode(payload []byte, frame []int16) int { return g.e.Encode(payload, frame) }
+
+type narrowG722Encoder struct{ e *g722.Encoder }
+
+func (g narrowG722Encoder) encode(payload []byte, frame []int16) int {
+	return g.e.EncodeNarrow(payload, frame)
+}
 
 type opusEncoder struct{ e *opus.Encoder }
 

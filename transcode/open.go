@@ -11,6 +11,9 @@ import (
 func audioRate(f, peer Format) int {
 	switch f.Codec {
 	case G722:
+		if peer.Codec == PCMU || peer.Codec == PCMA || peer.Codec == L16 && peer.Rate == 8000 {
+			return 8000 // the other end has no use for the higher band
+		}
 		return 16000
 	case L16:
 		return f.Rate
@@ -32,6 +35,9 @@ func newDecoder(f Format, rate int) (decoder, error) {
 	case PCMA:
 		return alawDecoder{}, nil
 	case G722:
+		if rate == 8000 {
+			return narrowG722Decoder{g722.NewDecoder()}, nil
+		}
 		return g722Decoder{g722.NewDecoder()}, nil
 	case L16:
 		return l16Decoder{even: rate == 16000}, nil
@@ -53,6 +59,9 @@ func newEncoder(cfg *PipeConfig, rate, frame int) (encoder, int, error) {
 	case PCMA:
 		return alawEncoder{}, frame, nil
 	case G722:
+		if rate == 8000 {
+			return narrowG722Encoder{g722.NewEncoder()}, frame, nil
+		}
 		return g722Encoder{g722.NewEncoder()}, frame / 2, nil
 	case L16:
 		return l16Encoder{}, 2 * frame, nil

@@ -157,29 +157,54 @@ func toneSNR(pcm []int16, rate int, frequency float64) float64 {
 	return 10 * math.Log10(signal/max(noise, 1e-9))
 }
 
-// alignedSNR compares got with want at the delay and gain that fit best, in dB.
+// alignedSNR compares got with want at the delay and gain that fit best, in dB. The filters of two ways differ by parts of a sample, so
+// around the best whole delay sixteenths are tried.
 func alignedSNR(want, got []int16, maxDelay int) (snr float64, delay int) {
 	snr = math.Inf(-1)
-	for d := 0; d <= maxDelay; d++ {
-		n := min(len(want), len(got)-d)
-		if n <= 0 {
-			break
-		}
-		var ww, gg, wg float64
-		for i := range n {
-			w, g := float64(want[i]), float64(got[i+d])
-			ww, gg, wg = ww+w*w, gg+g*g, wg+w*g
-		}
-		if wg <= 0 {
-			continue
-		}
-		// The residual of the best gain: gg - wg^2/ww.
-		signal := wg * wg / ww
-		if s := 10 * math.Log10(signal/max(gg-signal, 1e-9)); s > snr {
+	for d := -maxDelay; d <= maxDelay; d++ {
+		if s := fitSNR(want, got, d, 0); s > snr {
 			snr, delay = s, d
 		}
 	}
+	whole := delay
+	for d := whole - 1; d <= whole+1; d++ {
+		for part := 1; part < 16; part++ {
+			if s := fitSNR(want, got, d, float64(part)/16); s > snr {
+				snr, delay = s, d
+			}
+		}
+	}
 	return snr, delay
+}
+
+// fitSNR is that of got delayed by d and a part of a sample against want.
+func fitSNR(want, got []int16, d int, part float64) float64 {
+	want, got = want[max(-d, 0):], got[max(d, 0):] // the resampler that made want delays, too
+	const half = 16
+	var taps [2 * half]float64 // a sinc under a raised cosine
+	for k := range taps {
+		x := float64(k-half+1) - part
+		taps[k] = 1
+		if x != 0 {
+			taps[k] = math.Sin(math.Pi*x) / (math.Pi * x) * (0.5 + 0.5*math.Cos(math.Pi*x/(half+1)))
+		}
+	}
+	var ww, gg, wg float64
+	for i := half; i < min(len(want), len(got)-half); i++ {
+		w, g := float64(want[i]), float64(got[i])
+		if part != 0 {
+			g = 0
+			for k, tap := range taps {
+				g += tap * float64(got[i+k-half+1])
+			}
+		}
+		ww, gg, wg = ww+w*w, gg+g*g, wg+w*g
+	}
+	if wg <= 0 {
+		return math.Inf(-1)
+	}
+	signal := wg * wg / ww // the residual of the best gain: gg - wg^2/ww
+	return 10 * math.Log10(signal/max(gg-signal, 1e-9))
 }
 
 func power(pcm []int16) float64 {

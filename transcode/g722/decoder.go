@@ -36,3 +36,16 @@ func (d *Decoder) Decode(pcm []int16, src []byte) int {
 	}
 	return 2 * n
 }
+
+// DecodeNarrow decodes only the lower band, one sample at 8 kHz a byte: what a telephone hears, without the filter that puts the bands
+// together and the one that would take them apart again. A stream is decoded either by it or by Decode.
+func (d *Decoder) DecodeNarrow(pcm []int16, src []byte) int {
+	n := min(len(pcm), len(src))
+	pcm = pcm[:n]
+	for i, code := range src[:n] {
+		low := clamp((d.low.step*lowOutput6[code&63]>>10)+d.low.predicted, -16384, 16383)
+		d.low.adaptLow(int32(code & 63 >> 2))
+		pcm[i] = int16(low << 1)
+	}
+	return n
+}

@@ -36,6 +36,22 @@ func (e *Encoder) Encode(dst []byte, pcm []int16) int {
 	return n
 }
 
+// silentHigh is the higher band's code for its smallest positive difference, which lets the step shrink and the prediction be zero.
+const silentHigh = 3 << 6
+
+// EncodeNarrow encodes audio at 8 kHz as the lower band, one byte a sample; the higher one is silent, as it would be if the audio went
+// through Encode at 16 kHz. A stream is encoded either by it or by Encode.
+func (e *Encoder) EncodeNarrow(dst []byte, pcm []int16) int {
+	n := min(len(pcm), len(dst))
+	pcm = pcm[:n]
+	for i := range dst[:n] {
+		l := quantizeLow(&e.low, int32(pcm[i])>>1)
+		e.low.adaptLow(l >> 2)
+		dst[i] = byte(silentHigh | l)
+	}
+	return n
+}
+
 // quantizeHigh codes the difference of a sample of the higher band to its prediction (block QUANTH).
 func quantizeHigh(b *band, sample int32) int32 {
 	diff := clamp(sample-b.predicted, -32768, 32767)

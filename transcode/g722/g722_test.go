@@ -118,6 +118,8 @@ func TestNoAllocations(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		e.Encode(code, pcm)
 		d.Decode(pcm, code)
+		e.EncodeNarrow(code, pcm)
+		d.DecodeNarrow(pcm, code)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -150,5 +152,50 @@ func BenchmarkDecode20ms(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		at := i % 400 * 160
 		d.Decode(pcm, src[at:at+160])
+	}
+}
+
+// TestNarrowIsTheLowerBand: who encodes 8 kHz as the lower band sends what a full decoder plays at the same level, and who decodes only
+// that band hears a full encoder's tone at the level it had.
+func TestNarrowIsTheLowerBand(t *testing.T) {
+	const n, amplitude = 8000, 10000
+	tone := func(rate float64, size int) []int16 {
+		pcm := make([]int16, size)
+		for i := range pcm {
+			pcm[i] = int16(amplitude * math.Sin(2*math.Pi*1000*float64(i)/rate))
+		}
+		return pcm
+	}
+	code, narrow, wide := make([]byte, n), make([]int16, n), make([]int16, 2*n)
+	NewEncoder().EncodeNarrow(code, tone(8000, n))
+	NewDecoder().Decode(wide, code)
+	NewEncoder().Encode(code, tone(16000, 2*n))
+	NewDecoder().DecodeNarrow(narrow, code)
+	for name, pcm := range map[string][]int16{"full decoder": wide[n:], "narrow decoder": narrow[n/2:]} {
+		sum := 0.0
+		for _, v := range pcm {
+			sum += float64(v) * float64(v)
+		}
+		if level := math.Sqrt(2 * sum / float64(len(pcm))); level < 0.97*amplitude || level > 1.03*amplitude {
+			t.Errorf("%s: amplitude %.0f, want %d", name, level, amplitude)
+		}
+	}
+}
+
+func BenchmarkEncodeNarrow20ms(b *testing.B) {
+	pcm := samples(read(b, "chirp16k.s16le"))
+	e, code := NewEncoder(), make([]byte, 160)
+	for i := 0; b.Loop(); i++ {
+		at := i % 400 * 160
+		e.EncodeNarrow(code, pcm[at:at+160])
+	}
+}
+
+func BenchmarkDecodeNarrow20ms(b *testing.B) {
+	src := read(b, "chirp.g722")
+	d, pcm := NewDecoder(), make([]int16, 160)
+	for i := 0; b.Loop(); i++ {
+		at := i % 400 * 160
+		d.DecodeNarrow(pcm, src[at:at+160])
 	}
 }
