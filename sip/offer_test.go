@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"rtcedge/media/ng"
+	"rtcedge/sip/message"
 	"rtcedge/sip/transport"
 )
 
@@ -235,4 +237,49 @@ func TestBodiesLeftAlone(t *testing.T) {
 			t.Errorf("not changed:\n%s", got)
 		}
 	}
+}
+
+// echoMedia gives every question the same answer.
+type echoMedia struct {
+	fakeMedia
+	sdp []byte
+}
+
+func (e *echoMedia) Offer(context.Context, *ng.Request) (*ng.Response, error) {
+	return &ng.Response{Result: ng.ResultOK, SDP: e.sdp}, nil
+}
+
+// FuzzHandOver: whatever stands in a body and whatever the media node makes of it, a message that can be read leaves, with just that body.
+func FuzzHandOver(f *testing.F) {
+	body := []byte("v=0\r\no=- 1 1 IN IP4 127.0.2.1\r\ns=-\r\nc=IN IP4 127.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n")
+	f.Add(body, body, "application/sdp")
+	f.Add([]byte("v=0"), []byte{}, "application/sdp;charset=utf-8")
+	f.Add([]byte("\r\n\r\n"), []byte("INVITE sip:x SIP/2.0\r\n\r\n"), "Application/SDP ")
+	media := &echoMedia{}
+	r := newRig(&testing.T{}, Config{Media: media, Farms: farms(node1)})
+	m := new(message.Message)
+	f.Fuzz(func(t *testing.T, in, out []byte, kind string) {
+		if len(out) > 32<<10 || strings.ContainsAny(kind, "\r\n") {
+			return
+		}
+		media.sdp = out
+		head := strings.TrimSuffix(r.text(invite("Content-Type: "+kind+"\n")), "Content-Length: 0\r\n\r\n")
+		raw := head + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(in), in)
+		var was message.Message
+		if was.Parse([]byte(raw)) != message.FaultNone {
+			return
+		}
+		want := in
+		if hasSDP(&was) {
+			want = out
+		}
+		for _, s := range r.putOn(0, 0, phone, raw) {
+			if strings.HasPrefix(s.text, "SIP/2.0 ") {
+				continue
+			}
+			if fault := m.Parse([]byte(s.text)); fault != message.FaultNone || string(m.Body()) != string(want) {
+				t.Fatalf("%v; body %q, want %q", fault, m.Body(), want)
+			}
+		}
+	})
 }
