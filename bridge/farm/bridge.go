@@ -48,7 +48,7 @@ const technologyHolding = "holding_bridge"
 func (b *bridge) rewire() {
 	mixing := len(b.members) > 2 || len(b.plays) > 0 || b.record != nil || b.moh
 	for _, ch := range b.members {
-		mixing = mixing || ch.muteIn || ch.muteOut // who is not heard is silence for the other, not a hole
+		mixing = mixing || ch.spied != nil || ch.muteIn || ch.muteOut // who is not heard is silence for the other, not a hole
 	}
 	switch {
 	case b.kind == "holding":
@@ -84,12 +84,12 @@ func (b *bridge) rewire() {
 					theirs.source = peer.music()
 				}
 			case !theirs.own():
-				routes[i].relay = peer.stream
+				routes[i].relay, theirs.from = peer.stream, ch
 			}
 		}
 		for i := range routes { // music may have been set after the relay was
 			if routes[1-i].own() {
-				routes[i].relay = nil
+				routes[i].relay, routes[1-i].from = nil, nil
 			}
 		}
 	}
@@ -140,10 +140,12 @@ func (b *bridge) tick(n *node, melody [][mixer.FrameSamples]byte) {
 		switch {
 		case !ch.route.Load().mixed:
 		case !ch.talking:
+			ch.told = sum
 			ch.stream.play(&all)
 		default:
 			var others mixer.Frame
 			b.mix.Without(&ch.frame, &others)
+			ch.told = others
 			g711.EncodeULaw(own[:], others[:])
 			ch.stream.play(&own)
 		}

@@ -23,6 +23,9 @@ type channel struct {
 	leg     *leg
 	stream  *stream
 	exten   string
+	spied   *channel // of a snoop: whom it listens to
+	spyIn   bool     // to what that channel says
+	spyOut  bool     // to what it hears
 
 	// Guarded by node.mu.
 	app      string // the application that controls it
@@ -58,7 +61,10 @@ type channel struct {
 	jitterMu sync.Mutex // guards jitter: the reader fills it, the clock empties it
 	jitter   jitterBuffer
 
+	spies atomic.Int32 // snoops on this channel: only then is kept what it hears
+
 	// Owned by the clock.
+	told    mixer.Frame // what the far end heard in this tick, if there are spies
 	coded   [mixer.FrameSamples]byte
 	frame   mixer.Frame
 	talking bool
@@ -73,6 +79,7 @@ type mediaRoute struct {
 	muteIn bool
 	source source     // what the far end hears in place of its bridge; nil: nothing
 	keys   *keySender // the same, but events
+	from   *channel   // whose packets are relayed to this channel
 	mixed  bool       // the far end hears its bridge's mix
 	tap    *recording
 }
@@ -97,6 +104,9 @@ func (ch *channel) receive(p rtpPacket, isEvent bool) {
 // hear takes 20 ms out of the jitter buffer, also while packets are relayed: when a third party joins, the mix goes on where
 // the relay stopped (B37), and a recording hears every channel alike.
 func (ch *channel) hear() {
+	if ch.spied != nil {
+		return // listen is its turn
+	}
 	ch.jitterMu.Lock()
 	ch.talking = ch.jitter.pop(&ch.coded)
 	ch.jitterMu.Unlock()
@@ -119,7 +129,13 @@ func (ch *channel) hear() {
 // speak sends 20 ms of what the channel hears in place of its bridge.
 func (ch *channel) speak(melody [][mixer.FrameSamples]byte) {
 	r := ch.route.Load()
+	spied := ch.spies.Load() > 0
+	if spied && !r.mixed {
+		ch.told = mixer.Frame{}
+	}
 	switch {
+	case r.from != nil && spied && r.from.talking:
+		ch.told = r.from.frame
 	case r.keys != nil:
 		if !r.keys.send(ch.stream) {
 			ch.node.later(func() { ch.node.keysSent(ch, r.keys) })
@@ -129,9 +145,35 @@ func (ch *channel) speak(melody [][mixer.FrameSamples]byte) {
 		if !r.source.next(&frame, melody) {
 			ch.node.sourceEnded(r.source)
 		}
+		if spied {
+			ch.told = frame
+		}
 		var coded [mixer.FrameSamples]byte
 		g711.EncodeULaw(coded[:], frame[:])
 		ch.stream.play(&coded)
+	}
+}
+
+// listen is 20 ms of a snoop: both sides of the channel that it is on, as its own voice.
+func (ch *channel) listen() {
+	if ch.spied == nil {
+		return
+	}
+	var both mixer.Mix
+	if ch.spyIn && ch.spied.talking {
+		both.Add(&ch.spied.frame)
+	}
+	if ch.spyOut {
+		both.Add(&ch.spied.told)
+	}
+	both.All(&ch.frame)
+	ch.talking = true
+	r := ch.route.Load()
+	if r.tap != nil {
+		r.tap.write(&ch.frame)
+	}
+	if r.muteIn {
+		ch.talking = false
 	}
 }
 
@@ -315,6 +357,14 @@ func (n *node) loseLocked(ch *channel, cause int) {
 	if ch.dial {
 		ch.dial = false
 		n.tellDial(ch, dialStatus(ch.cause))
+	}
+	for _, other := range n.sorted() {
+		if other.spied == ch {
+			n.loseLocked(other, causeNormal) // a snoop ends with what it listens to
+		}
+	}
+	if ch.spied != nil {
+		ch.spied.spies.Add(-1)
 	}
 	for _, p := range slices.Clone(ch.plays) {
 		n.finishPlayback(p, ari.PlaybackDone)

@@ -34,6 +34,8 @@ func (c *call) onDialogRequest(l *leg, req *sipmsg.Request, tx *sipmsg.ServerTx)
 	case sipmsg.INFO:
 		f.respond(tx, req, 200, "OK")
 		c.relayInfo(l, req)
+	case sipmsg.NOTIFY:
+		f.respond(tx, req, 200, "OK") // how our REFER goes (RFC 3515): the far end's BYE tells enough
 	case sipmsg.REFER:
 		c.onRefer(l, req, tx)
 	case sipmsg.OPTIONS:

@@ -112,6 +112,9 @@ func (n *node) tick(melody [][mixer.FrameSamples]byte) {
 	for _, ch := range m.channels {
 		ch.speak(melody)
 	}
+	for _, ch := range m.channels {
+		ch.listen()
+	}
 }
 
 // publishMediaLocked shows the clock what is there.

@@ -770,3 +770,43 @@ func TestB40ExternalMedia(t *testing.T) {
 	a.do(204, "DELETE", "channels/ext", "")
 	a.event("StasisEnd")
 }
+
+// TestB40SnoopAndRedirect: a snoop records both sides of a channel and ends with it; redirect refers the far end.
+func TestB40SnoopAndRedirect(t *testing.T) {
+	t.Parallel()
+	f, a := runNode(t, Config{})
+	p, q := newPhone(t, f, "1001"), newPhone(t, f, "1002")
+	d, one := a.up(p, "1")
+	e, two := a.up(q, "1")
+	v, w := p.listen(d.body), q.listen(e.body)
+	a.do(200, "POST", "bridges/b", "")
+	a.do(204, "POST", "bridges/b/addChannel?channel="+one+","+two, "")
+	a.do(400, "POST", "channels/"+one+"/snoop/s1?app=rtcedge&spy=up", "")
+	a.do(200, "POST", "channels/"+one+"/snoop/s1?app=rtcedge&spy=both&appArgs=snoop,c,l", "")
+	if ev := a.event("StasisStart"); fmt.Sprint(ev["args"]) != "[snoop c l]" {
+		t.Errorf("snoop: %v", ev)
+	}
+	a.do(201, "POST", "channels/s1/record?name=leg&format=wav", "")
+	together(40, []float64{500, 1100}, v, w)
+	d.send("BYE", "")
+	a.event("RecordingFinished")
+	status, wav := a.ask("GET", "recordings/stored/leg/file", "")
+	pcm, err := readWAV(wav)
+	if status != 200 || err != nil || level(pcm, 500) < 40 || level(pcm, 1100) < 40 {
+		t.Errorf("recording: %d, %v, %d samples, %.0f and %.0f dB", status, err, len(pcm), level(pcm, 500), level(pcm, 1100))
+	}
+	a.do(404, "GET", "channels/s1", "")
+	a.do(400, "POST", "channels/"+two+"/redirect?endpoint=nowhere", "")
+	a.do(204, "POST", "channels/"+two+"/redirect?endpoint=PJSIP/sip:x@192.0.2.1", "")
+	if refer := q.request("REFER"); refer.GetHeader("Refer-To").Value() != "<sip:x@192.0.2.1>" {
+		t.Errorf("REFER\n%s", refer)
+	}
+	_, three := a.inStasis(newPhone(t, f, "1003"), "2")
+	a.do(204, "POST", "channels/"+three+"/redirect?endpoint=PJSIP/sip:x@192.0.2.1", "")
+	a.event("StasisEnd")
+	for _, name := range []string{"rtcedge/tone-5", "rtcedge/tone-star", "rtcedge/tone-hash", "rtcedge/enter", "silence/1"} {
+		if builtIn(name) == nil {
+			t.Errorf("no sound %s", name)
+		}
+	}
+}

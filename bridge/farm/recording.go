@@ -95,7 +95,7 @@ func (r *recording) shown() any {
 }
 
 func (n *node) tellRecording(kind string, r *recording) {
-	n.farm.ari.Publish(kind, map[string]any{"recording": r.shown()}, r.target())
+	n.farm.ari.Publish(kind, map[string]any{"recording": r.shown()}, r.target(), "recording:"+r.name)
 }
 
 // validName tells if a name stays within the folder.
@@ -191,6 +191,7 @@ func (n *node) startRecording(r *ari.Request, ch *channel, b *bridge) (any, erro
 		defer n.farm.wg.Done() // of enter
 		rec.run(file)
 	}()
+	n.farm.ari.Share(rec.target(), "recording:"+name) // its file may be complete only when the channel is gone
 	n.tellRecording("RecordingStarted", rec)
 	return &ari.Created{Body: rec.shown()}, nil
 }
@@ -234,6 +235,7 @@ func (r *recording) run(file *os.File) {
 		kind, r.state = "RecordingFailed", ari.RecordingFailedNow
 	}
 	n.tellRecording(kind, r)
+	n.farm.ari.Forget("recording:" + r.name)
 }
 
 func (r *recording) copy(file *os.File) error {

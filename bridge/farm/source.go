@@ -212,6 +212,20 @@ func builtIn(name string) *sampled {
 	case "leave", "confbridge-leave", "rtcedge/leave":
 		return flat(tone(800, 400))
 	}
+	// A number told in tones, named as on our Asterisk nodes (deploy/asterisk).
+	if key, ok := strings.CutPrefix(name, "rtcedge/tone-"); ok {
+		key = strings.NewReplacer("star", "*", "hash", "#").Replace(key)
+		if at := strings.Index(keyNames, key); len(key) == 1 && at >= 0 && at < 12 {
+			low, high := dtmf(uint8(at))
+			t := tones{segments: []segment{{low: low, high: high, samples: 150 * 8, once: true}}}
+			s := &sampled{pcm: make([]int16, 250*8)}
+			for i := range s.pcm {
+				s.pcm[i] = t.sample()
+			}
+			return s
+		}
+		return nil
+	}
 	if text, ok := strings.CutPrefix(name, "silence/"); ok {
 		if n, err := strconv.Atoi(text); err == nil && n >= 1 && n <= 10 {
 			return &sampled{pcm: make([]int16, n*mixer.SampleRate)}
