@@ -12,7 +12,7 @@
 //  1. sane: what cannot be read gets 400, or 416, 420, 482, 483, 505
 //  2. nat: where the response must go (rport, received, connection)
 //  3. who: a farm node by its source; everybody else by digest, unless a signed Route proves the dialog
-//  4. where: the Route cookie within a dialog, else the rules and a rendezvous hash of the Call-ID
+//  4. where: the Route cookie within a dialog, else the rules and a rendezvous hash of the Call-ID, in the registrar farm of the user
 //  5. media: offer, answer and delete at the media node, if there is a body to change
 //  6. record: Record-Route, Path, what the farm is told in VB-*
 //  7. Via with the computed branch
