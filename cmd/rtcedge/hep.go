@@ -16,10 +16,12 @@ import (
 type hepKnobs struct {
 	hep   string
 	hepID int
+	key   string
 }
 
 func (k *hepKnobs) declare(s *config.Set) {
 	s.String(&k.hep, "hep", "", "udp|tcp:IP:PORT", "HEP3 collector (HOMER) that gets every SIP message of every leg in clear; none: off")
+	s.String(&k.key, "hep-key", "", "TEXT", "auth key in every HEP packet, in clear; none: not sent")
 	s.Int(&k.hepID, "hep-id", 2001, 0, 1<<31-1, "N", "capture id of this node")
 }
 
@@ -38,7 +40,7 @@ func (k *hepKnobs) open(role string, e *env) (*tap, error) {
 	if err != nil {
 		return nil, flagError(role, "hep", fmt.Errorf("%q: %w", k.hep, err), protoAddrAllowed("udp", "tcp"))
 	}
-	cfg := hep.Config{Addr: addr, CaptureID: uint32(k.hepID), NodeName: "rtcedge", Log: e.log}
+	cfg := hep.Config{Addr: addr, CaptureID: uint32(k.hepID), NodeName: "rtcedge", AuthKey: k.key, Log: e.log}
 	if proto == "tcp" {
 		cfg.Proto = hep.OverTCP
 	}

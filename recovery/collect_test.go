@@ -1,0 +1,160 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rtcedge/recovery/homer"
+)
+
+// memory is a capture that can be away, lag, lose and reorder, as a HOMER can.
+type memory struct {
+	messages []homer.Message
+	away     bool
+	lag      time.Duration // a message is visible so long after it was added
+	added    time.Time
+	lose     int // percent
+	asked    int
+}
+
+func (m *memory) Messages(_ context.Context, ids []string) ([]homer.Message, error) {
+	m.asked++
+	if m.away {
+		return nil, errors.New("connection refused")
+	}
+	if time.Since(m.added) < m.lag {
+		return nil, nil
+	}
+	rng := rand.New(rand.NewPCG(uint64(m.lose), uint64(len(m.messages))))
+	var out []homer.Message
+	for _, x := range m.messages {
+		if x.CallID == ids[0] && rng.IntN(100) >= m.lose {
+			out = append(out, x)
+		}
+	}
+	rng.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out, nil
+}
+
+func remember(ev Evidence) []homer.Message {
+	var out []homer.Message
+	for _, m := range ev.Messages {
+		out = append(out, homer.Message{CallID: ev.CallID, Raw: m.Raw, Time: m.Time, Source: m.Source, Destination: m.Destination})
+	}
+	return out
+}
+
+func playOf(t *testing.T, file, name string) Evidence {
+	t.Helper()
+	for _, p := range loadPlays(t, file) {
+		if p.name == name {
+			return p.ev
+		}
+	}
+	t.Fatalf("no play %q", name)
+	return Evidence{}
+}
+
+func ask(t *testing.T, cfg CollectorConfig) (Rebuilt, *Collector) {
+	t.Helper()
+	c, err := NewCollector(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Farm(func() []string { return []string{"udp:" + nodeAddr.String(), "udp:" + firstAddr.String()} })
+	return c.Dialogs(context.Background(), "udp:"+nodeAddr.String(), []string{"c1@example"})["c1@example"], c
+}
+
+// TestF13OwnCaptureNeedsNoHomer: away, lagging or losing, it is not even asked.
+func TestF13OwnCaptureNeedsNoHomer(t *testing.T) {
+	ev := playOf(t, "testdata/b46.txt", "confirmed, the node called")
+	away := &memory{away: true}
+	r, c := ask(t, CollectorConfig{Own: &memory{messages: remember(ev)}, Homer: away})
+	if r.Err != nil || r.CSeq != 7001 || away.asked != 0 || r.Variables["PJSIP_RECOVERY_FROM_TAG"] != "node" || r.RequestURI != "sip:1001@192.0.2.7:5060" {
+		t.Fatalf("%+v, HOMER asked %d times", r, away.asked)
+	}
+	if _, ok := c.Final(context.Background(), "c1@example", 7001); ok {
+		t.Error("there is no answer to the recovery INVITE")
+	}
+	if status, ok := c.Final(context.Background(), "c1@example", 7000); !ok || status != 200 {
+		t.Errorf("final %d %v", status, ok)
+	}
+}
+
+// TestF13HomerOnly: a lag of 4 s is waited for, what is away is a refusal, and a BYE that shows up late is seen.
+func TestF13HomerOnly(t *testing.T) {
+	up := playOf(t, "testdata/b46.txt", "confirmed, the node called")
+	over := playOf(t, "testdata/b46.txt", "BYE by the far end")
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := ask(t, CollectorConfig{Homer: &memory{messages: remember(up), lag: 3600 * time.Millisecond, added: time.Now()}})
+		if r.Err != nil || r.CSeq != 7101 {
+			t.Errorf("lagging: %+v", r)
+		}
+		late := &memory{messages: remember(over)[:4], added: time.Now()}
+		time.AfterFunc(3*time.Second, func() { late.messages = remember(over) })
+		if r, _ = ask(t, CollectorConfig{Homer: late}); r.Err == nil || !strings.HasPrefix(r.Err.Error(), "ended") {
+			t.Errorf("a late BYE: %+v", r)
+		}
+		begin := time.Now()
+		if r, _ = ask(t, CollectorConfig{Homer: &memory{away: true}}); r.Err == nil || time.Since(begin) > 7*time.Second {
+			t.Errorf("away: %+v after %v", r, time.Since(begin))
+		}
+	})
+}
+
+// TestF13LossMakesNoWrongDialog: of 60 % lost and the rest reordered there is the right dialog or none.
+func TestF13LossMakesNoWrongDialog(t *testing.T) {
+	rebuilt, refused := 0, 0
+	for _, file := range []string{"testdata/b46.txt", "testdata/b47.txt", "testdata/b48.txt"} {
+		for _, p := range loadPlays(t, file) {
+			full, fullErr := Rebuild(p.ev)
+			if fullErr != nil || strings.HasPrefix(p.name, "forked") {
+				continue
+			}
+			for lose := 1; lose <= 60; lose++ {
+				r, _ := ask(t, CollectorConfig{Homer: &memory{messages: remember(p.ev), lose: lose}, Lag: -1})
+				if r.Err != nil {
+					refused++
+					continue
+				}
+				rebuilt++
+				got := r.Variables
+				for name, value := range full.Variables() {
+					switch strings.TrimPrefix(name, "PJSIP_RECOVERY_") {
+					case "CSEQ", "REMOTE_CSEQ", "REQUEST_URI", "SDP_SESSION", "SDP_VERSION": // what the last messages tell may be older
+						continue
+					}
+					if got[name] != value {
+						t.Fatalf("%s, %d %% lost: %s is %q, want %q", p.name, lose, name, got[name], value)
+					}
+				}
+				if r.CSeq < full.CSeq {
+					t.Fatalf("%s, %d %% lost: CSeq %d is below %d", p.name, lose, r.CSeq, full.CSeq)
+				}
+			}
+		}
+	}
+	if rebuilt < 100 || refused < 100 {
+		t.Errorf("%d rebuilt, %d refused: the test says nothing", rebuilt, refused)
+	}
+}
+
+// TestB46AckOnItsWay: the 2xx is there and the ACK comes a moment later.
+func TestB46AckOnItsWay(t *testing.T) {
+	ev := playOf(t, "testdata/b46.txt", "confirmed, the node called")
+	synctest.Test(t, func(t *testing.T) {
+		own := &memory{messages: remember(ev)[:4]}
+		time.AfterFunc(100*time.Millisecond, func() { own.messages = remember(ev) })
+		if r, _ := ask(t, CollectorConfig{Own: own}); r.Err != nil {
+			t.Error(r.Err)
+		}
+		if r, _ := ask(t, CollectorConfig{Own: &memory{messages: remember(ev)[:4]}}); r.Err == nil || !strings.HasPrefix(r.Err.Error(), "unconfirmed") {
+			t.Errorf("no ACK: %+v", r)
+		}
+	})
+}
