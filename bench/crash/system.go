@@ -152,6 +152,17 @@ func (l *lab) pairs(ctx context.Context, count int) ([]pair, error) {
 // awake returns when a call between two phones and one into a conference are answered: the bridge has its event streams then, and the
 // edge its probes.
 func (l *lab) awake(ctx context.Context) error {
+	for _, n := range append(l.Farm("call"), l.Farm("conference")...) {
+		for began := time.Now(); ; sleep(ctx, 100*time.Millisecond) {
+			err := n.Get("/applications/rtcedge", &struct{}{})
+			if err == nil {
+				break
+			}
+			if time.Since(began) > 20*time.Second || ctx.Err() != nil {
+				return fmt.Errorf("the bridge has no stream of %s after 20 s: %w", n.ID, err)
+			}
+		}
+	}
 	run, end := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	defer all.Wait()
