@@ -38,8 +38,8 @@ type Farm interface {
 	Exists(ctx context.Context, node bridge.NodeID, channel string) (bool, error)
 	// Hangup ends a channel. The patched node says BYE in the old dialog.
 	Hangup(ctx context.Context, node bridge.NodeID, channel string) error
-	// Clear ends all channels of a node that was dead and is not, and returns when none is left.
-	Clear(ctx context.Context, node bridge.NodeID) error
+	// Clear ends the channels of a node that was dead and is not, all but those of keep, and returns how many when they are gone.
+	Clear(ctx context.Context, node bridge.NodeID, keep map[string]bool) (ended int, err error)
 }
 
 // Channel is what a node is asked to place.

@@ -29,6 +29,9 @@ const (
 	captureLag      = 150 * time.Millisecond // what the node said last, a BYE perhaps, has to reach the history
 	batchOf         = 50                     // Call-IDs per question: one of 200 took HOMER 0.5 s, one of 50 0.15 s
 	maxTries        = 6
+
+	// byesOver is when the last repetition of a BYE has been sent: 64 of RFC 3261's T1 (timer F), and a bit.
+	byesOver = 33 * time.Second
 )
 
 // Results of a leg.
@@ -37,6 +40,7 @@ const (
 	ResultRecovered = "recovered"
 	ResultRefused   = "refused" // there is no dialog to go on with, or not enough is known of it
 	ResultClosed    = "closed"  // the far end has no such dialog any more
+	ResultKept      = "kept"    // its node went on before another one had it
 	ResultFailed    = "failed"  // the far end got a BYE
 )
 
@@ -76,8 +80,12 @@ type Recoverer struct {
 	slots chan struct{} // Config.Parallel of them
 	wake  chan struct{}
 
+	tasks sync.WaitGroup // fences that wait to fall; Run waits for them
+
 	mu     sync.Mutex // guards the rest
 	deaths []Death    // not begun
+	died   map[bridge.NodeID]int
+	moving map[string]bool // Call-IDs that another node is asked to take
 	stats  Stats
 }
 
@@ -88,6 +96,7 @@ type Stats struct {
 	Recovered int // legs
 	Refused   int
 	Closed    int
+	Kept      int
 	Failed    int
 }
 
@@ -96,13 +105,15 @@ func New(cfg Config) (*Recoverer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Recoverer{cfg: cfg, slots: make(chan struct{}, cfg.Parallel), wake: make(chan struct{}, 1)}, nil
+	return &Recoverer{cfg: cfg, slots: make(chan struct{}, cfg.Parallel), wake: make(chan struct{}, 1),
+		died: map[bridge.NodeID]int{}, moving: map[string]bool{}}, nil
 }
 
 // Dead is for the sentinel; it returns at once.
 func (r *Recoverer) Dead(_ context.Context, d Death) {
 	r.mu.Lock()
 	r.deaths = append(r.deaths, d)
+	r.died[d.Node]++
 	r.mu.Unlock()
 	select {
 	case r.wake <- struct{}{}:
@@ -113,6 +124,7 @@ func (r *Recoverer) Dead(_ context.Context, d Death) {
 // Run recovers until ctx ends; what is under way then is left to another controller.
 func (r *Recoverer) Run(ctx context.Context) error {
 	var all sync.WaitGroup
+	defer r.tasks.Wait()
 	defer all.Wait()
 	for {
 		r.mu.Lock()
@@ -272,6 +284,10 @@ func (r *Recoverer) leg(ctx context.Context, d Death, j job, built Rebuilt, call
 			r.there(ctx, d, j, built, calls, rep, n)
 			return
 		}
+		if slices.Contains(r.cfg.Farm.Healthy(roleOf(&j.call)), d.Node) { // it stood still, and nobody had the call meanwhile
+			r.end(ctx, d, j, calls, rep, n, built.RemoteTag, ResultKept, nil)
+			return
+		}
 		generation++
 		last = r.try(ctx, d, node, &j, built, generation, calls, rep, n)
 		switch {
@@ -347,6 +363,8 @@ func (r *Recoverer) try(ctx context.Context, d Death, node bridge.NodeID, j *job
 	}
 	release := sync.OnceFunc(func() { <-r.slots })
 	defer release()
+	r.move(j.leg.SIPCallID, true)
+	defer r.move(j.leg.SIPCallID, false)
 	ch := channelFor(&j.call, &j.leg, built, generation)
 	rep.target(n, node)
 	ask, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -423,6 +441,8 @@ func (r *Recoverer) end(ctx context.Context, d Death, j job, calls *store.Bucket
 			s.Refused++
 		case ResultClosed:
 			s.Closed++
+		case ResultKept:
+			s.Kept++
 		default:
 			s.Failed++
 		}
@@ -432,7 +452,7 @@ func (r *Recoverer) end(ctx context.Context, d Death, j job, calls *store.Bucket
 		_ = r.cfg.Media.Comfort(ctx, j.leg.SIPCallID, remoteTag, false) // the call goes on, or is over
 		cancel()
 	}
-	if result == ResultRecovered {
+	if result == ResultRecovered || result == ResultKept {
 		return
 	}
 	if err := giveUp(ctx, calls, &j, d.Node); err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -453,24 +473,75 @@ func (r *Recoverer) Stats() Stats {
 	return r.stats
 }
 
-// Back is for the sentinel: a node that answers again. A new process has none of the old dialogs, so the fence falls. The old process still
-// has them: it is rid of its channels first, behind the fence, where its BYEs reach nobody.
+func (r *Recoverer) move(callID string, on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if on {
+		r.moving[callID] = true
+	} else {
+		delete(r.moving, callID)
+	}
+}
+
+// Back is for the sentinel: a node that answers again. A new process has none of the old dialogs, so the fence falls. The old process still has
+// them (it stood still): it is rid of those that others took, behind the fence. Their BYEs reach nobody there, and they are repeated for half a
+// minute, so that the fence falls only after that. What nobody took stays where it is.
 func (r *Recoverer) Back(ctx context.Context, b Return) {
-	crashes, _, err := r.buckets(ctx)
+	crashes, calls, err := r.buckets(ctx)
 	if err != nil {
 		return
 	}
+	wait := time.Duration(0)
 	if _, err := crashes.Get(ctx, crashKey(b.Node, b.Epoch)); err == nil {
-		if err := r.cfg.Farm.Clear(ctx, b.Node); err != nil {
+		ended, err := r.clear(ctx, b.Node, calls)
+		if err != nil {
 			r.cfg.Logger.Warn("node stays fenced: its old channels are still there", "node", b.Node, "err", err)
 			return
 		}
-	}
-	for _, e := range r.cfg.Edges {
-		if err := e.Unfence(ctx, b.SIP); err != nil {
-			r.cfg.Logger.Warn("an edge does not take the node back", "node", b.Node, "err", err)
+		if ended > 0 {
+			wait = byesOver
 		}
 	}
+	r.mu.Lock()
+	deaths := r.died[b.Node]
+	r.mu.Unlock()
+	unfence := func() {
+		r.mu.Lock()
+		again := r.died[b.Node] != deaths
+		r.mu.Unlock()
+		if again {
+			return
+		}
+		for _, e := range r.cfg.Edges {
+			if err := e.Unfence(ctx, b.SIP); err != nil {
+				r.cfg.Logger.Warn("an edge does not take the node back", "node", b.Node, "err", err)
+			}
+		}
+	}
+	if wait == 0 {
+		unfence()
+		return
+	}
+	r.tasks.Go(func() {
+		if sleep(ctx, wait) {
+			unfence()
+		}
+	})
+}
+
+// clear ends the channels of a node whose legs live elsewhere, or are on their way there.
+func (r *Recoverer) clear(ctx context.Context, node bridge.NodeID, calls *store.Bucket) (ended int, err error) {
+	jobs, err := lookup(ctx, calls, node)
+	if err != nil {
+		return 0, err
+	}
+	keep := map[string]bool{}
+	r.mu.Lock()
+	for _, j := range jobs {
+		keep[j.leg.ID] = !r.moving[j.leg.SIPCallID]
+	}
+	r.mu.Unlock()
+	return r.cfg.Farm.Clear(ctx, node, keep)
 }
 
 // Crashes lists what the store knows, for the operator.

@@ -38,6 +38,8 @@ type world struct {
 	channel map[string]bridge.NodeID
 	clear   error
 	cleared int
+	old     int // channels that a node still has when it comes back
+	kept    map[string]bool
 }
 
 func newWorld(t *testing.T, nodes ...bridge.NodeID) *world {
@@ -186,9 +188,10 @@ func (w *world) Hangup(_ context.Context, _ bridge.NodeID, channel string) error
 	return nil
 }
 
-func (w *world) Clear(context.Context, bridge.NodeID) error {
+func (w *world) Clear(_ context.Context, _ bridge.NodeID, keep map[string]bool) (int, error) {
 	w.cleared++
-	return w.clear
+	w.kept = keep
+	return w.old - len(keep), w.clear
 }
 
 func (w *world) Fence(_ context.Context, sip string) error {
@@ -445,7 +448,8 @@ func TestF4WholeFarm(t *testing.T) {
 	}
 }
 
-// TestB54Back: an old process that goes on is rid of its channels before the fence falls; if that fails the fence stays. A new one has none.
+// TestB54Back: an old process that goes on is rid of the channels that others took, and stays fenced while their BYEs are repeated; if it
+// cannot be rid of them the fence stays. A new process has none.
 func TestB54Back(t *testing.T) {
 	w := newWorld(t, "call2")
 	w.put("c", "call1", "", "c.1")
@@ -453,20 +457,58 @@ func TestB54Back(t *testing.T) {
 	r.Dead(t.Context(), death("call1", "e1"))
 	w.crash(r, "call1", "e1")
 	const sip = "udp:192.0.2.9:5080"
+	fenced := func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return slices.Contains(w.fenced, sip)
+	}
 	old := Return{Node: "call1", Epoch: "e1", SIP: sip}
-	w.clear = errors.New("no")
+	w.old, w.clear = 1, errors.New("no")
 	r.Back(t.Context(), old)
-	if !slices.Contains(w.fenced, sip) {
+	if !fenced() {
 		t.Fatal("the fence fell although the old channels are there")
 	}
 	w.clear = nil
-	r.Back(t.Context(), old)
-	if slices.Contains(w.fenced, sip) || w.cleared != 2 {
-		t.Errorf("fenced %v after %d clearings", w.fenced, w.cleared)
+	ctx, cancel := context.WithCancel(t.Context())
+	r.Back(ctx, old)
+	cancel() // the test does not wait for half a minute
+	if !fenced() || len(w.kept) != 0 {
+		t.Errorf("fenced %v, kept %v: BYEs are still repeated", w.fenced, w.kept)
 	}
-	w.fenced = []string{sip}
 	r.Back(t.Context(), Return{Node: "call1", Epoch: "e2", SIP: sip})
-	if slices.Contains(w.fenced, sip) || w.cleared != 2 {
+	if fenced() || w.cleared != 2 {
 		t.Errorf("fenced %v after %d clearings: a new process needs none, and no fence", w.fenced, w.cleared)
+	}
+}
+
+// TestF18StoodStill: the only node stands still and goes on before another one is there. Its calls stay where they are, and it is taken back at once.
+func TestF18StoodStill(t *testing.T) {
+	w := newWorld(t)
+	w.put("c", "call1", "", "c.1")
+	r := w.recoverer(Config{})
+	r.Dead(t.Context(), death("call1", "e1"))
+	w.old = 1
+	time.AfterFunc(300*time.Millisecond, func() {
+		w.mu.Lock()
+		w.healthy["call1"] = true
+		w.mu.Unlock()
+		r.Back(context.Background(), Return{Node: "call1", Epoch: "e1", SIP: "udp:192.0.2.9:5080"})
+	})
+	if l := w.crash(r, "call1", "e1")["sip-c.1"]; l.Result != ResultKept {
+		t.Errorf("%+v", l)
+	}
+	if c := w.read("c"); c.Legs[0].State != bridge.LegUp || c.Legs[0].Node != "call1" || len(w.invites) != 0 {
+		t.Errorf("%+v after %v", c, w.invites)
+	}
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		w.mu.Lock()
+		n, kept := len(w.fenced), w.kept["c.1"]
+		w.mu.Unlock()
+		if n == 0 && kept {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("fenced %d, kept %v", n, kept)
+		}
 	}
 }

@@ -293,25 +293,31 @@ func (f *ariFarm) Hangup(ctx context.Context, node bridge.NodeID, channel string
 	return err
 }
 
-func (f *ariFarm) Clear(ctx context.Context, node bridge.NodeID) error {
+func (f *ariFarm) Clear(ctx context.Context, node bridge.NodeID, keep map[string]bool) (ended int, err error) {
 	client, err := f.client(node)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	gone := map[string]bool{}
 	for {
 		channels, err := client.Channels(ctx)
-		if err != nil || len(channels) == 0 {
-			return err
+		if err != nil {
+			return len(gone), err
+		}
+		channels = slices.DeleteFunc(channels, func(ch ari.Channel) bool { return keep[ch.ID] })
+		if len(channels) == 0 {
+			return len(gone), nil
 		}
 		for _, ch := range channels {
+			gone[ch.ID] = true
 			if err := client.Hangup(ctx, ch.ID, 16); err != nil && !errors.Is(err, ari.ErrNotFound) {
-				return err
+				return len(gone), err
 			}
 		}
 		if !sleep(200*time.Millisecond, nil) || ctx.Err() != nil {
-			return fmt.Errorf("%d channels are left: %w", len(channels), ctx.Err())
+			return len(gone), fmt.Errorf("%d channels are left: %w", len(channels), ctx.Err())
 		}
 	}
 }
@@ -351,7 +357,7 @@ func (a adminEdge) Unfence(_ context.Context, sip string) error {
 
 func recoveryCounts(s recovery.Stats) map[string]int64 {
 	return map[string]int64{"crashes": int64(s.Crashes), "crashes of other controllers": int64(s.Watched), "legs recovered": int64(s.Recovered),
-		"legs refused": int64(s.Refused), "legs closed": int64(s.Closed), "legs failed": int64(s.Failed)}
+		"legs refused": int64(s.Refused), "legs closed": int64(s.Closed), "legs kept": int64(s.Kept), "legs failed": int64(s.Failed)}
 }
 
 func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Source {
@@ -362,6 +368,7 @@ func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Sour
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Recovered), "result", recovery.ResultRecovered),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Refused), "result", recovery.ResultRefused),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Closed), "result", recovery.ResultClosed),
+			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Kept), "result", recovery.ResultKept),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Failed), "result", recovery.ResultFailed),
 		}
 		for _, n := range sentinel.Nodes() {
