@@ -810,3 +810,30 @@ func TestB40SnoopAndRedirect(t *testing.T) {
 		}
 	}
 }
+
+// TestB32ContactsOverARI: who controls calls finds a user's contacts, with their Path, where Asterisk's registrar shows them.
+func TestB32ContactsOverARI(t *testing.T) {
+	t.Parallel()
+	f, a := runNode(t, Config{})
+	p := newPhone(t, f, "1002")
+	path := "<sip:" + p.addr() + ";lr;c=x>"
+	p.register(200, "Contact: <sip:1002@"+p.addr()+">", "Expires: 600", "Path: "+path, "Supported: path")
+	c, err := ari.NewClient(ari.ClientConfig{URL: strings.TrimSuffix(a.base, "/ari/")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	aor, err := c.ConfigObject(t.Context(), "res_pjsip", "aor", "1002")
+	if err != nil || aor["contact"] != "sip:1002@"+p.addr() {
+		t.Fatalf("aor %v, %v", aor, err)
+	}
+	contact, err := c.ConfigObject(t.Context(), "res_pjsip", "contact", contactName("1002", binding{uri: aor["contact"]}))
+	if err != nil || contact["path"] != path || contact["expiration_time"] == "" {
+		t.Errorf("contact %v, %v", contact, err)
+	}
+	a.do(404, "GET", "asterisk/config/dynamic/res_pjsip/aor/nobody", "")
+	// The Path comes back as Route, and the call takes it.
+	a.do(200, "POST", "channels", `{"endpoint":"PJSIP/edge/`+aor["contact"]+`","app":"rtcedge","variables":{"PJSIP_HEADER(add,Route)":"`+path+`"}}`)
+	if inv := p.request("INVITE"); inv.GetHeader("Route").Value() != path {
+		t.Errorf("INVITE\n%s", inv)
+	}
+}

@@ -53,6 +53,7 @@ func (n *node) infoRoutes() []ari.Route {
 			_, _, err := setVariable(n.globals, r)
 			return nil, err
 		}},
+		{Method: "GET", Path: "asterisk/config/dynamic/{configClass}/{objectType}/{id}", Do: n.configObject},
 		{Method: "GET", Path: "endpoints", Do: func(*ari.Request) (any, error) { return n.endpoints(), nil }},
 		{Method: "GET", Path: "endpoints/{tech}", Do: func(r *ari.Request) (any, error) {
 			if !strings.EqualFold(r.Name("tech"), "PJSIP") {

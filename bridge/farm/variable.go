@@ -166,3 +166,36 @@ func setVariable(vars map[string]string, r *ari.Request) (name, value string, er
 	vars[name] = value
 	return name, value, nil
 }
+
+// attribute is one field of a configuration object.
+type attribute struct {
+	Name  string `json:"attribute"`
+	Value string `json:"value"`
+}
+
+// configObject shows a registered user's aor and its contacts as Asterisk's registrar keeps them (res_pjsip, aor and contact).
+func (n *node) configObject(r *ari.Request) (any, error) {
+	id, now := r.Name("id"), time.Now()
+	aor, _, _ := strings.Cut(id, ";@")
+	contacts := n.farm.locations.contacts(aor, now)
+	if r.Name("configClass") == "res_pjsip" && len(contacts) > 0 {
+		switch r.Name("objectType") {
+		case "aor":
+			uris := make([]string, len(contacts))
+			for i, b := range contacts {
+				uris[i] = b.uri
+			}
+			if id == aor {
+				return []attribute{{"contact", strings.Join(uris, ",")}, {"support_path", "true"}}, nil
+			}
+		case "contact":
+			for _, b := range contacts {
+				if contactName(aor, b) == id {
+					return []attribute{{"uri", b.uri}, {"path", strings.Join(b.path, ",")}, {"expiration_time", strconv.FormatInt(b.expires.Unix(), 10)},
+						{"call_id", b.callID}, {"endpoint", aor}}, nil
+				}
+			}
+		}
+	}
+	return nil, ari.Refuse(http.StatusNotFound, "Object not found")
+}
