@@ -218,13 +218,18 @@ func (p *prober) introduce(ctx context.Context) (identity, error) {
 	if err := p.get(ctx, "/ari/asterisk/info", &info); err != nil {
 		return identity{}, err
 	}
-	if info.System.EntityID == "" {
-		return identity{}, fmt.Errorf("node %s has no entity id", p.host)
-	}
 	id := identity{id: bridge.NodeID(info.System.EntityID), epoch: info.Status.StartupTime}
 	var v struct {
 		Value string `json:"value"`
 	}
+	// The name under which the bridge role keeps calls is this variable where there is one: an entity id has the form of a MAC address.
+	if err := p.get(ctx, "/ari/asterisk/variable?variable=RTCEDGE_NODE", &v); err == nil && v.Value != "" {
+		id.id = bridge.NodeID(v.Value)
+	}
+	if id.id == "" {
+		return identity{}, fmt.Errorf("node %s has no entity id and no RTCEDGE_NODE", p.host)
+	}
+	v.Value = ""
 	if err := p.get(ctx, "/ari/asterisk/variable?variable=RTCEDGE_SIP", &v); err == nil && v.Value != "" {
 		id.sip = v.Value
 		if addr, err := netip.ParseAddrPort(strings.TrimPrefix(v.Value, "udp:")); err == nil && !p.target.SIP.IsValid() {

@@ -55,10 +55,10 @@ func startNode(t *testing.T, id, at, epoch string) *node {
 	}
 	mux.Handle("/ari/asterisk/ping", answer(func() string { return `{"ping":"pong"}` }))
 	mux.Handle("/ari/asterisk/info", answer(func() string {
-		return fmt.Sprintf(`{"system":{"entity_id":%q},"status":{"startup_time":%q}}`, id, n.epoch.Load())
+		return fmt.Sprintf(`{"system":{"entity_id":"7a:d6:6c:1f:79:db"},"status":{"startup_time":%q}}`, n.epoch.Load())
 	}))
 	mux.HandleFunc("/ari/asterisk/variable", func(w http.ResponseWriter, r *http.Request) {
-		value := map[string]string{"RTCEDGE_SIP": "udp:" + n.sip.LocalAddr().String(), "RTCEDGE_ROLES": "call,conference"}[r.URL.Query().Get("variable")]
+		value := map[string]string{"RTCEDGE_NODE": id, "RTCEDGE_SIP": "udp:" + n.sip.LocalAddr().String(), "RTCEDGE_ROLES": "call,conference"}[r.URL.Query().Get("variable")]
 		answer(func() string { return fmt.Sprintf(`{"value":%q}`, value) })(w, r)
 	})
 	n.http = &http.Server{Handler: mux}
