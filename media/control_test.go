@@ -2,8 +2,8 @@ package media
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 
 	"rtcedge/media/ng"
@@ -40,7 +40,11 @@ func TestB22Gates(t *testing.T) {
 	voice()
 
 	from("silence media", "")
-	noise := []byte(strings.Repeat("\x11\x93\x57\xd1", 40))
+	// Any codes but a short pattern, which drives the adaptive decoder to one end of its range and keeps it there.
+	noise, random := make([]byte, 160), rand.New(rand.NewPCG(1, 2))
+	for i := range noise {
+		noise[i] = byte(random.Uint32())
+	}
 	a.send(a.packet(9, noise))
 	if got := b.recv(); got.Payload[80] != 0xff || slices.Max(got.Payload) != slices.Min(got.Payload) {
 		t.Errorf("not silent: %x", got.Payload)
