@@ -29,6 +29,8 @@ const (
 	captureLag      = 150 * time.Millisecond // what the node said last, a BYE perhaps, has to reach the history
 	batchOf         = 50                     // Call-IDs per question: one of 200 took HOMER 0.5 s, one of 50 0.15 s
 	maxTries        = 6
+	lateAfter       = 400 * time.Millisecond
+	lateLooks       = 5
 
 	// byesOver is when the last repetition of a BYE has been sent: 64 of RFC 3261's T1 (timer F), and a bit.
 	byesOver = 33 * time.Second
@@ -169,9 +171,33 @@ func (r *Recoverer) crash(ctx context.Context, d Death) {
 	}
 	rep := newReport(crashes, c, jobs)
 	log.Warn("recovering", "legs", len(jobs), "reason", d.Reason)
-	r.bring(ctx, d, jobs, calls, rep)
+	r.bring(ctx, d, jobs, calls, rep, 0)
 	rep.finish()
 	log.Warn("recovery done", "legs", len(jobs), "took_ms", time.Since(d.At).Milliseconds(), "results", rep.results())
+	r.late(ctx, d, calls, rep, log)
+}
+
+// late looks once more. A node that dies while it takes calls over may have had a 200 OK in its last moment, and the bridge role writes that leg
+// into the record when everything else of the node was found already (F3).
+func (r *Recoverer) late(ctx context.Context, d Death, calls *store.Bucket, rep *report, log *slog.Logger) {
+	for range lateLooks {
+		if !sleep(ctx, lateAfter) {
+			return
+		}
+		jobs, err := lookup(ctx, calls, d.Node)
+		if err != nil {
+			log.Error("late legs are not recovered", "err", err)
+			return
+		}
+		// Lost, not up: a new process of the same name may have taken over calls of other nodes already.
+		jobs = slices.DeleteFunc(jobs, func(j job) bool { return rep.has(j.leg.SIPCallID) || j.leg.State != bridge.LegLost })
+		if len(jobs) == 0 {
+			continue
+		}
+		log.Warn("recovering", "legs", len(jobs), "reason", "they came in the node's last moment")
+		r.bring(ctx, d, jobs, calls, rep, rep.add(jobs))
+		rep.finish()
+	}
 }
 
 func (r *Recoverer) buckets(ctx context.Context) (crashes, calls *store.Bucket, err error) {
@@ -201,8 +227,8 @@ func (r *Recoverer) fence(ctx context.Context, d Death, log *slog.Logger) {
 	all.Wait()
 }
 
-// bring rebuilds the dialogs in batches, joins who can be joined, and starts a goroutine per leg; slots bound how many of them are at it.
-func (r *Recoverer) bring(ctx context.Context, d Death, jobs []job, calls *store.Bucket, rep *report) {
+// bring rebuilds the dialogs in batches (base is the first one's place in the report), joins who can be joined, and starts a goroutine per leg; slots bound how many of them are at it.
+func (r *Recoverer) bring(ctx context.Context, d Death, jobs []job, calls *store.Bucket, rep *report, base int) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for first := 0; first < len(jobs); {
@@ -222,7 +248,7 @@ func (r *Recoverer) bring(ctx context.Context, d Death, jobs []job, calls *store
 			if !ok {
 				built.Err = errors.New("nothing was captured of it")
 			}
-			n := first + i
+			n := base + first + i
 			rep.step(n, "dialog")
 			all.Go(func() { r.leg(ctx, d, j, built, calls, rep, n) })
 		}

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -510,5 +511,30 @@ func TestF18StoodStill(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("fenced %d, kept %v", n, kept)
 		}
+	}
+}
+
+// TestF3LateLeg: a leg that its node had won in its last moment is written there after all others were found. It is brought back, too; one that
+// is up on a new process of that name is left alone.
+func TestF3LateLeg(t *testing.T) {
+	w := newWorld(t, "call2")
+	w.put("c", "call1", "", "c.1")
+	r := w.recoverer(Config{})
+	r.Dead(t.Context(), death("call1", "e1"))
+	w.crash(r, "call1", "e1")
+	w.put("late", "call1", "", "late.1")
+	w.put("alive", "call1", "", "alive.1")
+	if err := w.calls.Modify(t.Context(), "late", func(old []byte) ([]byte, error) {
+		return bytes.Replace(old, []byte(`"state":"up"`), []byte(`"state":"lost"`), 1), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); w.read("late").Legs[0].Node != "call2"; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("late leg: %+v", w.read("late").Legs)
+		}
+	}
+	if n := w.read("alive").Legs[0]; n.Node != "call1" || n.Generation != 0 {
+		t.Errorf("a leg of the new process was taken: %+v", n)
 	}
 }

@@ -3,6 +3,7 @@ package recovery
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,11 +24,27 @@ const reportEvery = 250 * time.Millisecond
 
 func newReport(crashes *store.Bucket, c Crash, jobs []job) *report {
 	r := &report{crashes: crashes, crash: c}
+	r.add(jobs)
+	return r
+}
+
+// add puts legs into the report and returns the first one's place.
+func (r *report) add(jobs []job) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := len(r.crash.Legs)
 	now := time.Now()
 	for _, j := range jobs {
 		r.crash.Legs = append(r.crash.Legs, LegReport{Call: j.call.ID, Leg: j.leg.ID, SIPCallID: j.leg.SIPCallID, Result: ResultPending, Steps: []Step{{"found", now}}})
 	}
-	return r
+	return first
+}
+
+// has tells whether a dialog is in the report.
+func (r *report) has(sipCallID string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.crash.Legs, func(l LegReport) bool { return l.SIPCallID == sipCallID })
 }
 
 func (r *report) change(n int, f func(*LegReport)) {

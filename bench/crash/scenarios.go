@@ -75,11 +75,24 @@ func (l *lab) struck(role string, phones []*leg) (*farms.Node, []*leg, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	legs, err := held(n, phones)
+	if err != nil {
+		return nil, nil, err
+	}
+	l.printf("%s holds %d channels: %d phones", n.ID, channels, len(legs))
+	if len(legs) == 0 {
+		return nil, nil, fmt.Errorf("no phone has a call on %s", n.ID)
+	}
+	return n, legs, nil
+}
+
+// held are the phones whose calls a node has, by the Call-ID that ARI calls protocol_id.
+func held(n *farms.Node, phones []*leg) ([]*leg, error) {
 	var list []struct {
 		ProtocolID string `json:"protocol_id"`
 	}
 	if err := n.Get("/channels", &list); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	ids := map[string]bool{}
 	for _, c := range list {
@@ -93,11 +106,7 @@ func (l *lab) struck(role string, phones []*leg) (*farms.Node, []*leg, error) {
 		}
 		p.mu.Unlock()
 	}
-	l.printf("%s holds %d channels: %d phones", n.ID, channels, len(legs))
-	if len(legs) == 0 {
-		return nil, nil, fmt.Errorf("no phone has a call on %s", n.ID)
-	}
-	return n, legs, nil
+	return legs, nil
 }
 
 // undisturbed wants every phone to hear the far end without a gap and with no request since the last mark.
@@ -129,6 +138,12 @@ func twice(ctx context.Context, l *lab) error {
 	if err != nil {
 		return err
 	}
+	others := map[*farms.Node][]*leg{}
+	for _, other := range l.Farm("call") {
+		if others[other], err = held(other, l.legs); err != nil {
+			return err
+		}
+	}
 	mark(l.legs)
 	at := time.Now()
 	n.Kill()
@@ -152,7 +167,8 @@ func twice(ctx context.Context, l *lab) error {
 	victim.Kill()
 	l.printf("%s killed as well, %d ms after the first", victim.ID, second.Sub(at).Milliseconds())
 	sleep(ctx, 1500*time.Millisecond) // what the dead node had sent is over: the last re-INVITE counts from here
-	o := settle(ctx, l.legs, at, 20*time.Second)
+	legs = append(legs, others[victim]...)
+	o := settle(ctx, legs, at, 20*time.Second)
 	o.print(l)
 	if err := o.judge(goal{p99: 6 * time.Second}); err != nil {
 		return err
