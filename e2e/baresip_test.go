@@ -15,7 +15,7 @@ import (
 // phone is one run of baresip: it places a call, sends a tone, and records what comes back.
 type phone struct {
 	server    netip.AddrPort // registrar and proxy, or the called program itself
-	transport string         // udp, tcp
+	transport string         // udp, tcp, tls
 	user      string
 	password  string
 	register  bool

@@ -24,6 +24,7 @@ type edge struct {
 	SIP      netip.AddrPort
 	Admin    netip.AddrPort
 	WS, WSS  netip.AddrPort `json:"-"`
+	TLS      netip.AddrPort `json:"-"`
 	Accounts []user
 	proc     *process
 }
@@ -34,9 +35,9 @@ func startUp(t *testing.T, more ...string) *edge {
 	state := filepath.Join(t.TempDir(), "up.json")
 	host, local := newHost(), netip.MustParseAddr("127.0.0.1")
 	port := func(h netip.Addr) string { return strconv.Itoa(int(freePort(t, h).Port())) }
-	e := &edge{WS: freePort(t, host), WSS: freePort(t, host)}
+	e := &edge{WS: freePort(t, host), WSS: freePort(t, host), TLS: freePort(t, host)}
 	e.proc = launch(t, "rtcedge up", append([]string{edgeProgram.binary(t), "up", "--listen-ip", host.String(), "--state-file", state,
-		"--sip-port", port(host), "--tls-port", port(host),
+		"--sip-port", port(host), "--tls-port", strconv.Itoa(int(e.TLS.Port())),
 		"--ws-port", strconv.Itoa(int(e.WS.Port())), "--wss-port", strconv.Itoa(int(e.WSS.Port())),
 		"--farm-port", port(local), "--internal-port", port(local), "--listen-ng", freePort(t, local).String(),
 		"--admin", freePort(t, local).String(), "--drain-notice", "0s", "--drain-limit", "2s",
@@ -66,8 +67,8 @@ func endsWell(t *testing.T, p *process) {
 	}
 }
 
-// TestBaresipEcho calls the echo of `rtcedge up` with each codec, registered and authenticated by digest, with SDES, with DTLS-SRTP and
-// with ICE (B08, B17, B21, B27, B34).
+// TestBaresipEcho calls the echo of `rtcedge up` with each codec, over UDP, TCP and TLS (baresip 1.0 takes any certificate), registered and
+// authenticated by digest, with SDES, with DTLS-SRTP and with ICE (B06, B08, B17, B21, B27, B34).
 func TestBaresipEcho(t *testing.T) {
 	e := startUp(t)
 	t.Run("calls", func(t *testing.T) {
@@ -81,13 +82,17 @@ func TestBaresipEcho(t *testing.T) {
 			{pcmu, "udp", "", 35, false}, {pcma, "udp", "", 33, false}, {g722, "udp", "", 30, false}, {opus, "udp", "", 20, false},
 			{pcmu, "tcp", "srtp-mand", 35, false}, {opus, "tcp", "srtp-mand", 20, false},
 			{pcmu, "tcp", "dtls_srtp", 35, false}, {opus, "udp", "dtls_srtp", 20, true}, {pcmu, "udp", "", 35, true},
+			{pcma, "tls", "srtp-mand", 33, false},
 		} {
 			name := fmt.Sprintf("%s %s %s ice=%v", tc.codec.name, tc.transport, tc.srtp, tc.ice)
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				u := e.Accounts[i]
+				u := e.Accounts[i%len(e.Accounts)]
 				ph := phone{server: e.SIP, transport: tc.transport, user: u.User, password: u.Password, register: true,
 					codec: tc.codec, srtp: tc.srtp, ice: tc.ice, seconds: 4}
+				if tc.transport == "tls" {
+					ph.server = e.TLS
+				}
 				heard, _ := ph.call(t, "600", nil)
 				echoed(t, name, heard, tc.minSNR)
 			})
