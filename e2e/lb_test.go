@@ -271,11 +271,11 @@ func TestB04AnyNodeServesAnyMessage(t *testing.T) {
 // Of the kill under load.
 const (
 	loadRate   = 50 // calls per second
-	loadCalls  = 600
-	loadHold   = 4 * time.Second
+	loadCalls  = 900
+	loadHold   = 10400 * time.Millisecond // so that 500 calls stand by the kill, and some more are being set up
 	loadAgents = 40
-	killAt     = 4 * time.Second
-	backAt     = 6 * time.Second
+	killAt     = 10500 * time.Millisecond
+	backAt     = 12500 * time.Millisecond
 	listeners  = 6 // calls with media that is measured
 )
 
@@ -287,7 +287,7 @@ type result struct {
 	up           bool
 }
 
-// TestF08NodeKilledUnderLoad kills one of two nodes by SIGKILL under 50 calls per second, and brings it back: phones send again
+// TestF08NodeKilledUnderLoad kills one of two nodes by SIGKILL under 50 calls per second with 500 calls up, and brings it back: phones send again
 // what was lost, the other node answers, calls that were set up through the dead node end in order, and media has no gap (F8, F11, B4).
 func TestF08NodeKilledUnderLoad(t *testing.T) {
 	for _, b := range balancers {
@@ -339,7 +339,7 @@ func TestF08NodeKilledUnderLoad(t *testing.T) {
 			time.Sleep(time.Until(start.Add(backAt)))
 			w.startNode(t, 0)
 			load.Wait()
-			lostCalls := report(t, results, killed)
+			lostCalls, across := report(t, results, killed)
 			for i, c := range calls {
 				if err := c.Hangup(ctx); err != nil {
 					t.Logf("BYE of measured call %d: %v", i, err)
@@ -363,6 +363,9 @@ func TestF08NodeKilledUnderLoad(t *testing.T) {
 			if lostCalls > 0 {
 				t.Errorf("%d calls lost", lostCalls)
 			}
+			if across < 500 {
+				t.Errorf("%d calls stood when the node was killed, want 500", across)
+			}
 			if lost > 0 || gap > m.gap(150*time.Millisecond) {
 				t.Errorf("media: %d packets lost, longest gap %v", lost, gap)
 			}
@@ -374,11 +377,11 @@ func TestF08NodeKilledUnderLoad(t *testing.T) {
 	}
 }
 
-// report prints what became of the calls of the load and returns how many were lost.
-func report(t *testing.T, results []result, killed time.Time) (lost int) {
+// report prints what became of the calls of the load and returns how many were lost, and how many were up when the node was killed.
+func report(t *testing.T, results []result, killed time.Time) (lost, across int) {
 	t.Helper()
 	var setups []time.Duration
-	var across, slow, slowBye int
+	var slow, slowBye int
 	var longest, longestBye time.Duration
 	for i, r := range results {
 		if r.err != nil {
@@ -407,5 +410,5 @@ func report(t *testing.T, results []result, killed time.Time) (lost int) {
 		setups[len(setups)/2].Round(time.Millisecond/10), setups[len(setups)*99/100].Round(time.Millisecond), longest.Round(time.Millisecond))
 	t.Logf("%d calls stood when the node was killed, and ended with BYE; sent again: %d INVITEs, %d BYEs (longest %v)", across, slow, slowBye,
 		longestBye.Round(time.Millisecond))
-	return lost
+	return lost, across
 }
