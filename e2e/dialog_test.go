@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"rtcedge/bench/rawphone"
+	"rtcedge/internal/testrun"
 )
 
 // These are the bench of behaviours 56-63: a real Asterisk with the module of asterisk-patch takes over dialogs that another real one
@@ -189,13 +190,7 @@ func newLine(t *testing.T, next netip.AddrPort, hops int) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
+	testrun.Run(t, p.Run)
 	l := &line{Phone: p, id: fmt.Sprintf("r%d", time.Now().UnixNano())}
 	for i := range hops {
 		// The first that the farm's requests meet is the hop; what lies behind it is reached over it.

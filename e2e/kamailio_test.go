@@ -18,6 +18,7 @@ import (
 	"text/template"
 	"time"
 
+	"rtcedge/internal/testrun"
 	"rtcedge/media/mediatest"
 	"rtcedge/sip/siptest"
 	"rtcedge/transcode/g711"
@@ -143,15 +144,7 @@ func startEchoPhone(t *testing.T) *echoPhone {
 		t.Fatal(err)
 	}
 	e.ua = ua
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan error, 1)
-	go func() { ran <- ua.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ran; err != nil {
-			t.Error(err)
-		}
-	})
+	testrun.Run(t, ua.Run)
 	return e
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"rtcedge/bridge"
 	"rtcedge/internal/store"
+	"rtcedge/internal/testrun"
 )
 
 // world is what a recoverer acts on: a real store, and farm nodes whose phones answer as the script of a Call-ID says. It does with a
@@ -54,10 +55,7 @@ func newWorld(t *testing.T, nodes ...bridge.NodeID) *world {
 	if w.store, err = store.New(store.Config{}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.store.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	testrun.Run(t, w.store.Run)
 	if w.calls, err = w.store.Bucket(t.Context(), bridge.BucketCalls); err != nil {
 		t.Fatal(err)
 	}

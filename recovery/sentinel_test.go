@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rtcedge/internal/store"
+	"rtcedge/internal/testrun"
 )
 
 // node is a farm node as far as a sentinel sees one: real sockets that can be closed, and a program that can fall silent.
@@ -99,15 +100,7 @@ func watch(t *testing.T, targets ...Target) (deaths chan Death, returns chan Ret
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	testrun.Run(t, s.Run)
 	return deaths, returns, s
 }
 
@@ -210,11 +203,8 @@ func TestB49OneController(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-	b, err := s.Bucket(ctx, BucketCrashes)
+	testrun.Run(t, s.Run)
+	b, err := s.Bucket(t.Context(), BucketCrashes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +214,7 @@ func TestB49OneController(t *testing.T) {
 		for i := range 8 {
 			all.Go(func() {
 				me := fmt.Sprintf("controller-%d", i)
-				c, first, err := claim(ctx, b, Death{Node: "call1", Epoch: epoch, Reason: "killed"}, me)
+				c, first, err := claim(t.Context(), b, Death{Node: "call1", Epoch: epoch, Reason: "killed"}, me)
 				if err != nil {
 					t.Error(err)
 				}

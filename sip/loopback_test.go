@@ -1,7 +1,6 @@
 package sip
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/internal/testrun"
 	"rtcedge/sip/dispatch"
 	"rtcedge/sip/transport"
 )
@@ -67,15 +67,7 @@ func start(t *testing.T, cfg Config) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	testrun.Run(t, p.Run)
 	return p
 }
 

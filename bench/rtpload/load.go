@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"rtcedge/bench/meter"
 	"rtcedge/media/ng"
 )
 
@@ -20,7 +21,7 @@ type load struct {
 	scenario     scenario
 	host         netip.Addr
 	tick         int64 // ns between the times at which packets leave
-	meter        *meter
+	meter        *meter.Meter
 	callerFrames [][]byte
 	calledFrames [][]byte
 
@@ -43,11 +44,11 @@ const (
 
 // run sets the calls up, talks for the time, and hangs up.
 func (l *load) run(ctx context.Context, client *ng.Client, warmUp, span time.Duration) error {
-	idle, err := l.meter.memory()
+	idle, err := l.meter.Memory()
 	if err != nil {
 		return err
 	}
-	spent := l.meter.spent()
+	spent := l.meter.Spent()
 	begun := time.Now()
 	for n := range l.scenario.calls {
 		c, err := l.setUp(ctx, client, n)
@@ -60,14 +61,14 @@ func (l *load) run(ctx context.Context, client *ng.Client, warmUp, span time.Dur
 	for _, c := range l.calls {
 		l.parties = append(l.parties, &c.called)
 	}
-	l.result.setUp = (l.meter.spent() - spent) / time.Duration(len(l.calls))
+	l.result.setUp = (l.meter.Spent() - spent) / time.Duration(len(l.calls))
 	l.result.setUpTime = time.Since(begun) / time.Duration(len(l.calls))
 	if err := l.watch(); err != nil {
 		return err
 	}
 	l.in = newInbox()
 	l.talk(warmUp, span)
-	loaded, err := l.meter.memory()
+	loaded, err := l.meter.Memory()
 	if err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func (l *load) talk(warmUp, span time.Duration) {
 		due -= (due - start) % l.tick
 		now := wallClock()
 		if !measuring && now >= l.open {
-			measuring, spent, waited = true, l.meter.spent(), l.meter.waited()
+			measuring, spent, waited = true, l.meter.Spent(), l.meter.Waited()
 		}
 		if now >= l.end {
 			break
@@ -113,7 +114,7 @@ func (l *load) talk(warmUp, span time.Duration) {
 		}
 		l.receive()
 	}
-	l.result.cpu, l.result.waited = l.meter.spent()-spent, l.meter.waited()-waited
+	l.result.cpu, l.result.waited = l.meter.Spent()-spent, l.meter.Waited()-waited
 	l.result.span = time.Duration(wallClock() - l.open)
 	for last := l.end + inTime; wallClock() < last; {
 		l.receive()

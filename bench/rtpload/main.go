@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"rtcedge/bench/meter"
 	"rtcedge/media/ng"
 )
 
@@ -113,7 +114,7 @@ func (o *options) load() (*load, netip.AddrPort, error) {
 		return nil, node, errors.New("--pid: which process is the proxy?")
 	}
 	l := &load{scenario: s, host: host, tick: int64(o.tick)}
-	if l.meter, err = newMeter(o.pid, o.core); err != nil {
+	if l.meter, err = meter.New(o.pid, o.core); err != nil {
 		return nil, node, err
 	}
 	if l.callerFrames, err = s.codec.frames(); err != nil {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rtcedge/bench/meter"
 )
 
 // kind names what is counted: a message that enters the proxy and must come out of it. The first REGISTER comes out as the
@@ -40,7 +42,7 @@ type load struct {
 	registers bool
 	users     int
 	digest    *digest
-	meter     *meter
+	meter     *meter.Meter
 	phones    []*phone
 	nodes     []*node
 	streams   []*stream
@@ -135,7 +137,7 @@ func (l *load) offer(rate float64, span time.Duration) result {
 		r.stall = max(r.stall, now.Sub(last))
 		if !marked && now.After(mark) {
 			marked, mark, idle = true, now, 0
-			spent, waited = l.meter.spent()
+			spent, waited = l.meter.Spent(), l.meter.Waited()
 			r.out, r.good = l.total(&l.came), l.completed
 		}
 		due := min(int(now.Sub(start).Seconds()*perSecond)+1, total) - l.started
@@ -156,8 +158,7 @@ func (l *load) offer(rate float64, span time.Duration) result {
 		if !ended && now.After(end) {
 			ended = true
 			r.took = now.Sub(mark)
-			s, w := l.meter.spent()
-			r.cpu, r.waited = s-spent, w-waited
+			r.cpu, r.waited = l.meter.Spent()-spent, l.meter.Waited()-waited
 			r.out, r.good = l.total(&l.came)-r.out, l.completed-r.good
 			r.busy = 1 - idle.Seconds()/r.took.Seconds()
 			last = time.Now()

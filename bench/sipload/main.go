@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
+
+	"rtcedge/bench/meter"
 )
 
 func main() {
@@ -143,7 +145,7 @@ func (o *options) open() (l *load, err error) {
 		return nil, fmt.Errorf("--phones %q: allowed is 127.x.y.z", o.phones)
 	}
 	l = &load{domain: o.domain, registers: o.scenario == register, users: o.users, digest: newDigest(o.realm, o.password, o.domain, o.users)}
-	if l.meter, err = newMeter(o.pid, o.core); err != nil {
+	if l.meter, err = meter.New(o.pid, o.core); err != nil {
 		return nil, err
 	}
 	defer func() {

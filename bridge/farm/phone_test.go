@@ -1,7 +1,6 @@
 package farm
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"net"
@@ -16,6 +15,7 @@ import (
 	sipmsg "github.com/emiago/sipgo/sip"
 
 	"rtcedge/bridge/mixer"
+	"rtcedge/internal/testrun"
 	"rtcedge/transcode/g711"
 )
 
@@ -31,15 +31,7 @@ func runFarm(t *testing.T, cfg Config) *Farm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
+	testrun.Run(t, f.Run)
 	return f
 }
 

@@ -51,25 +51,27 @@ var allowed = map[string][]string{
 
 	"deploy/asterisk": {"transcode/g711"},
 
-	"internal/arch":   nil,
-	"internal/config": nil,
-	"internal/obs":    nil,
-	"internal/simnet": nil,
-	"internal/store":  nil,
+	"internal/arch":    nil,
+	"internal/config":  nil,
+	"internal/obs":     nil,
+	"internal/simnet":  nil,
+	"internal/store":   nil,
+	"internal/testrun": nil,
 
 	"cmd/rtcedge":    {"*"},
 	"bench/rawphone": nil,
 	"bench/crash":    {"bench/rawphone", "e2e/farms", "internal/store"},
 	"bench/demo":     {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
-	"bench/sipload":  nil,
-	"bench/rtpload":  {"media/ng", "media/sdp", "media/mediatest", "transcode/*"},
+	"bench/meter":    nil,
+	"bench/sipload":  {"bench/meter"},
+	"bench/rtpload":  {"bench/meter", "media/ng", "media/sdp", "media/mediatest", "transcode/*"},
 	"bench/farms":    {"e2e/farms"},
 	"e2e/farms":      nil,
 	"e2e":            {"e2e/farms", "internal/store", "bench/rawphone", "sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 }
 
-// testOnly may be imported by the tests of any package: the strangers, the simulated network, and the tables that tones are measured with.
-var testOnly = []string{"sip/siptest", "media/mediatest", "internal/simnet", "transcode/g711", "bridge/aritest"}
+// testOnly may be imported by the tests of any package: the strangers, the simulated network, what runs a part until the test ends, and the tables that tones are measured with.
+var testOnly = []string{"sip/siptest", "media/mediatest", "internal/simnet", "internal/testrun", "transcode/g711", "bridge/aritest"}
 
 const module = "rtcedge/"
 

@@ -1,7 +1,6 @@
 package obs
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -9,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"rtcedge/internal/testrun"
 )
 
 func start(t *testing.T, cfg Config) (base string, s *Server) {
@@ -18,15 +19,7 @@ func start(t *testing.T, cfg Config) (base string, s *Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	testrun.Run(t, s.Run)
 	return "http://" + s.Addr().String(), s
 }
 

@@ -1,11 +1,12 @@
 package hep
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
+
+	"rtcedge/internal/testrun"
 )
 
 // receive runs a receiver and returns its addresses (udp, tcp) and the payloads that it handed on.
@@ -19,15 +20,7 @@ func receive(t *testing.T, cfg ReceiverConfig) (r *Receiver, got chan string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	testrun.Run(t, r.Run)
 	return r, got
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/internal/testrun"
 	"rtcedge/recovery/hep"
 )
 
@@ -63,15 +64,7 @@ func serveAPI(t *testing.T, s *Store) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- a.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	testrun.Run(t, a.Run)
 	return "http://" + a.Addr().String()
 }
 
