@@ -57,6 +57,20 @@ func newStranger(t *testing.T, at netip.AddrPort, heard func(b []byte)) *strange
 	return s
 }
 
+// attackPackets is how many mutations are sent: 100,000 in CI; the figures of bench/results are of a million.
+func attackPackets(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("RTCEDGE_ATTACK_PACKETS")
+	if text == "" {
+		return 100_000
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("RTCEDGE_ATTACK_PACKETS %q: allowed is a number above 0", text)
+	}
+	return n
+}
+
 // paced calls send n times, evenly at so many a second.
 func paced(n, perSecond int, send func(i int)) {
 	start := time.Now()
