@@ -30,7 +30,8 @@ type steered struct {
 	fd      int
 	portMin uint16
 	portMax uint16
-	hosts   []*host // few: one per local address
+	hosts   []*host      // few: one per local address
+	taken   atomic.Int32 // ports
 
 	// Owned by the loop's goroutine.
 	in  *inBatch
@@ -147,6 +148,7 @@ func (d *steered) listen(h *host, c *Conn, o Options) error {
 	if !slot.CompareAndSwap(nil, c) {
 		return fmt.Errorf("listen udp %s: %w", c.local, unix.EADDRINUSE)
 	}
+	d.taken.Add(1)
 	d.steer.Set(c.local, d.lane)
 	return nil
 }
@@ -156,6 +158,7 @@ func (d *steered) forget(s *steeredSocket) error {
 	if !s.host.ports[s.port-d.portMin].CompareAndSwap(s.conn, nil) {
 		return unix.EBADF
 	}
+	d.taken.Add(-1)
 	d.steer.Clear(s.conn.local)
 	return nil
 }
