@@ -1,10 +1,12 @@
 package media
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"rtcedge/media/ng"
@@ -49,10 +51,12 @@ func (e *Engine) answer(req *ng.Request) (out []byte, warning string, err error)
 		return nil, "", err
 	}
 	d.parties[1-d.offer.side].note(tag)
-	if req.Label != "" {
-		d.parties[1-d.offer.side].label = req.Label
+	if label := cmp.Or(req.SetLabel, req.Label); label != "" {
+		d.parties[1-d.offer.side].label = label
 	}
 	c.lastSignal = e.cfg.Now()
+	c.options.take(req)
+	c.apply()
 	return out, e.recordAsAsked(c, req), nil
 }
 
@@ -73,6 +77,7 @@ type settled struct {
 	pair  pair
 	far   description // of the answerer
 	mux   bool        // towards the offerer
+	proto string      // towards the offerer
 	route *route      // nil: no media
 }
 
@@ -84,6 +89,7 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 	}
 	all := make([]settled, len(body.Media))
 	for i, m := range body.Media {
+		all[i].proto = o.media[i].from.proto
 		if m.Rejected() || o.media[i].rejected {
 			continue
 		}
@@ -97,7 +103,7 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 	for i, m := range body.Media {
 		st, om, s := &all[i], &o.media[i], d.streams[i]
 		if om.rtp {
-			m.SetProtocol(om.from.proto)
+			m.SetProtocol(st.proto)
 		}
 		if st.route == nil {
 			m.SetPort(0)
@@ -109,7 +115,7 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 		}
 		near := &s.legs[o.side]
 		near.far, s.legs[1-o.side].far = om.from, st.far
-		near.far.mux = st.mux
+		near.far.mux, near.far.proto, near.far.feedback = st.mux, st.proto, strings.HasSuffix(st.proto, "F")
 		s.publish(st.route)
 		if req.Has("pierce-nat") {
 			s.worker.loop.Do(s.pierce)
@@ -155,10 +161,16 @@ func (d *dialog) settle(st *settled, om *offeredMedia, s *stream, m *sdp.Media, 
 		near.mux = near.mux && st.far.mux
 	}
 	st.mux = near.mux
+	r.own = om.ownRTCP || req.Has("generate-rtcp")
+	if req.Transport == "accept" && om.rtp {
+		near.follow(om.proto, m.Protocol())
+		st.proto = near.proto
+	}
+	r.flows[b].fresh = om.reset
 	for side, desc := range map[int]*description{a: &near, b: &st.far} {
 		f := &r.flows[side]
 		f.source, f.sourceRTCP = desc.latches()
-		f.hold, f.mux, f.feedback = desc.hold, desc.mux, desc.feedback
+		f.hold, f.mux, f.feedback, f.wait = desc.hold, desc.mux, desc.feedback, desc.wait
 	}
 	if om.rtp {
 		if err := d.settleKeys(r, om, s, m); err != nil {
@@ -238,6 +250,8 @@ func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream
 	}
 	there := pipeConfig(&p, 0, m.PTime(), cfg)
 	back := pipeConfig(&p, 1, om.ptime, cfg)
+	configure(&there, p.voice[1], m.PTime(), om.choice.options)
+	configure(&back, p.voice[0], om.ptime, om.choice.options)
 	if from.pipe, err = s.pipe(a, there); err != nil {
 		return err
 	}

@@ -26,11 +26,12 @@ type choice struct {
 	managed bool        // the request named codecs to add or hide: we decide. Else lists pass and every type is relayed
 	offered []sdp.Codec // by the offerer and not stripped, in its order
 	sent    []sdp.Codec // offered on to the answerer
+	options []string    // words of rtpengine's codec-set and codec-transcode that say how a codec is spoken
 }
 
 // newChoice makes the list that is offered on. It fails where hiding and adding leaves nothing that could be connected.
 func newChoice(in []sdp.Codec, rules ng.Codec) (choice, error) {
-	c := choice{managed: len(rules.Mask)+len(rules.Transcode)+len(rules.Consume)+len(rules.Accept) > 0}
+	c := choice{options: optionsOf(rules), managed: len(rules.Mask)+len(rules.Transcode)+len(rules.Consume)+len(rules.Accept) > 0}
 	var kept []sdp.Codec // offered on as they came, without events
 	for _, codec := range in {
 		if matches(rules.Strip, codec) && !matches(rules.Except, codec) && !named(rules.Offer, codec) {
@@ -77,6 +78,9 @@ func (c *choice) addTranscoded(kept []sdp.Codec, rules ng.Codec) []sdp.Codec {
 		codec := sdp.Codec{Name: f.Codec.String(), Rate: f.Rate, Channels: f.Channels}
 		if f.Codec == transcode.Opus {
 			codec.Params = opusParams
+		}
+		if o := parseOption(word); o.fmtp != "" {
+			codec.Params = o.fmtp
 		}
 		// The number that the offerer uses for the same codec is the one least likely to confuse anybody.
 		if i := slices.IndexFunc(c.offered, func(k sdp.Codec) bool { return sameCodec(k, codec) }); i >= 0 {

@@ -3,6 +3,7 @@ package media
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,9 +16,10 @@ import (
 type gate = uint32
 
 const (
-	gateMedia   gate = 1 << iota // everything
+	gateMedia   gate = 1 << iota // all but telephone-events
 	gateSilence                  // the voice: silence goes out in its place
 	gateDTMF                     // telephone-events
+	gateAll                      // everything, by drop-traffic
 )
 
 // withCall finds the call of a request, runs fn under its lock and answers.
@@ -65,14 +67,17 @@ func (e *Engine) setGate(req *ng.Request, bit gate, closed bool) (*ng.Response, 
 	})
 }
 
-// legsOf finds the legs whose packets a command is about: those of the party with the from-tag or label, or of all.
+// legsOf finds the legs whose packets a command is about: those of the parties that are chosen by from-tag, from-tags, label or the
+// address in their SDP, or of all.
 func (c *call) legsOf(req *ng.Request) ([]*leg, error) {
 	var legs []*leg
 	for _, d := range c.dialogs {
 		for side := range d.parties {
-			p := &d.parties[side]
-			if req.FromTag != "" && !p.has(req.FromTag) || req.FromTag == "" && req.Label != "" && p.label != req.Label {
+			if !d.chosen(side, req) {
 				continue
+			}
+			if req.SetLabel != "" {
+				d.parties[side].label = req.SetLabel
 			}
 			for _, s := range d.streams {
 				if s != nil {
@@ -82,9 +87,28 @@ func (c *call) legsOf(req *ng.Request) ([]*leg, error) {
 		}
 	}
 	if len(legs) == 0 {
-		return nil, errors.New("no party with this from-tag or label has media")
+		return nil, errors.New("no party with this from-tag, label or address has media")
 	}
 	return legs, nil
+}
+
+// chosen tells if a command is about the party: the first of the keys that is given decides; none is about everybody.
+func (d *dialog) chosen(side int, req *ng.Request) bool {
+	p := &d.parties[side]
+	switch {
+	case req.All == "all":
+	case req.FromTag != "":
+		return p.has(req.FromTag)
+	case len(req.FromTags) > 0:
+		return slices.ContainsFunc(req.FromTags, p.has)
+	case req.Label != "":
+		return p.label == req.Label
+	case req.Address.IsValid():
+		return slices.ContainsFunc(d.streams, func(s *stream) bool {
+			return s != nil && s.legs[side].far.rtp.Addr().Unmap() == req.Address.Unmap()
+		})
+	}
+	return true
 }
 
 // silenceable tells if a voice of this side can be replaced: its own code words are known, or those that leave.

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ type description struct {
 	source   netip.Addr
 	mode     nat.LatchConfig // flags only
 	feedback bool
+	wait     bool // flag NAT-wait
 	creds    credentials
 	mid      string
 	bundled  bool // the party's BUNDLE group holds it
@@ -42,9 +44,25 @@ func describe(m *sdp.Media, req *ng.Request, n *network) description {
 	if d.source = req.ReceivedFrom; !d.source.IsValid() && n.inside() && private(addr) {
 		d.source = addr // no NAT stands between neighbours of one private network: the farm sends from where it says
 	}
-	d.mode = latchMode(req)
+	d.mode, d.wait = latchMode(req), req.Has("nat-wait")
 	d.describeRTC(m)
 	return d
+}
+
+// forget is the flag reset: behind the party is somebody else from now on.
+func (d *description) forget() { d.proto, d.mid, d.bundled, d.creds = "", "", false, credentials{} }
+
+// follow takes over for the offerer that the answerer speaks AVPF where AVP was offered, or the reverse. Another security than was
+// offered needs keys that nobody has.
+func (d *description) follow(offered, answered string) {
+	if strings.TrimSuffix(offered, "F") != strings.TrimSuffix(answered, "F") || offered == answered {
+		return
+	}
+	d.feedback = strings.HasSuffix(answered, "F")
+	d.proto = strings.TrimSuffix(d.proto, "F")
+	if d.feedback {
+		d.proto += "F"
+	}
 }
 
 // inside tells if the interface is in a private network without 1:1 NAT in front of it.
@@ -132,7 +150,15 @@ func rewriteMedia(m *sdp.Media, l *leg, addr netip.Addr, mux bool, req *ng.Reque
 			port = l.rtp.conn.LocalAddr().Port()
 		}
 		m.SetRTCP(netip.AddrPortFrom(netip.Addr{}, port))
+		if req.Has("full-rtcp-attribute") {
+			family := "IP4"
+			if addr.Is6() {
+				family = "IP6"
+			}
+			m.SetAttr("rtcp", fmt.Sprintf("%d IN %s %s", port, family, addr))
+		}
 	}
+	stripExtmap(m, req.Extmap)
 	if m.Kind() == "audio" {
 		// Our SSRC is another one.
 		m.DelAttr("ssrc", "ssrc-group")
@@ -140,6 +166,26 @@ func rewriteMedia(m *sdp.Media, l *leg, addr netip.Addr, mux bool, req *ng.Reque
 	if !strings.HasSuffix(m.Protocol(), "F") {
 		m.DelAttr("rtcp-fb")
 	}
+}
+
+// stripExtmap takes header extensions (RFC 8285) out by name: the URI, what stands behind its last colon or slash, or all.
+func stripExtmap(m interface {
+	DelAttrFunc(func(name, value string) bool)
+}, words []string) {
+	if len(words) == 0 {
+		return
+	}
+	m.DelAttrFunc(func(name, value string) bool {
+		if name != "extmap" {
+			return false
+		}
+		_, uri, _ := strings.Cut(value, " ")
+		uri, _, _ = strings.Cut(uri, " ")
+		short := uri[strings.LastIndexAny(uri, ":/")+1:]
+		return slices.ContainsFunc(words, func(w string) bool {
+			return w == "all" || strings.EqualFold(w, uri) || strings.EqualFold(w, short)
+		})
+	})
 }
 
 // closeMedia keeps a rejected m= line from telling an address.

@@ -52,6 +52,9 @@ type network struct {
 // Chosen by us: how often calls are looked at for timeouts.
 const sweepEvery = time.Second
 
+// Chosen by rtpengine: how many calls its list has unless asked for more.
+const defaultList = 32
+
 // New makes an engine. It checks that the interfaces exist and opens no port. Calls may be set up before Run; their packets
 // wait.
 func New(cfg Config) (*Engine, error) {
@@ -315,6 +318,9 @@ func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, er
 	case ng.CmdQuery:
 		return e.Query(ctx, req)
 	case ng.CmdList:
+		if req.Limit == 0 {
+			req.Limit = defaultList
+		}
 		return e.List(ctx, req)
 	case ng.CmdPing:
 		return e.Ping(ctx, req)
@@ -323,6 +329,9 @@ func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, er
 	case ng.CmdStartRecording:
 		return e.StartRecording(req)
 	case ng.CmdStopRecording:
+		if req.Has("pause") {
+			return e.PauseRecording(req)
+		}
 		return e.StopRecording(req)
 	case ng.CmdPauseRecording:
 		return e.PauseRecording(req)

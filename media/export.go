@@ -34,7 +34,7 @@ func (e *Engine) export(callID string, living bool) ([]byte, error) {
 	if living && !c.deleteAt.IsZero() {
 		return nil, errNoRecord
 	}
-	rec := callRecord{V: snapshotVersion, CallID: c.id, Created: c.created}
+	rec := callRecord{V: snapshotVersion, CallID: c.id, Created: c.created, Options: c.options}
 	for _, d := range c.dialogs {
 		rec.Dialogs = append(rec.Dialogs, d.record())
 	}
@@ -113,7 +113,7 @@ func (s *stream) recordState(rec *streamRecord) {
 	if r != s.cur {
 		s.adopt(r)
 	}
-	rr := &routeRecord{At: r.at, Raw: r.raw, Plain: r.plain, Names: r.names}
+	rr := &routeRecord{At: r.at, Raw: r.raw, Plain: r.plain, Own: r.own, Names: r.names}
 	for i := range s.legs {
 		l, lr, f := &s.legs[i], &rec.Legs[i], &r.flows[i]
 		rr.Flows[i] = f.record()

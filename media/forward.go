@@ -137,6 +137,8 @@ func (s *stream) carry(l *leg, r *route, b []byte, hdr, n int, now time.Time) {
 		}
 		seq, ts = seq+o.seqOff, ts+o.tsOff
 		o.sentOne(seq, ts, now)
+		o.packets++
+		o.octets += uint32(n - hdr)
 		binary.BigEndian.PutUint16(b[2:], seq)
 		binary.BigEndian.PutUint32(b[4:], ts)
 		binary.BigEndian.PutUint32(b[8:], peer.ssrc)

@@ -81,7 +81,7 @@ func (l *leg) injected(dst []byte, ts, clock uint32) (stamp uint32, marker byte,
 func (l *leg) holdBack(g gate, r *route, b []byte, hdr, n int) bool {
 	f, pt := &r.flows[l.side], b[1]&typeMask
 	switch {
-	case g&gateMedia != 0, g&gateDTMF != 0 && f.event[pt]:
+	case g&gateAll != 0, g&gateMedia != 0 && !f.event[pt], g&gateDTMF != 0 && f.event[pt]:
 		l.drop(dropBlocked)
 		return false
 	case g&gateSilence == 0 || f.event[pt] || f.cn[pt]:

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ type offeredMedia struct {
 
 	ice          [2]bool // the offerer has it, the answerer is offered it
 	iceFull      [2]bool // by a full agent of ours
+	ownRTCP      bool    // reports of our own though nothing is transcoded
+	reset        bool    // the answerer is another one than before
 	muxOnly      bool    // the answerer must accept rtcp-mux
 	setup        string  // DTLS role that the answerer is offered
 	preferActive bool    // where the offerer leaves the DTLS role to us
@@ -125,8 +128,10 @@ func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) 
 	c.lastSignal, c.deleteAt = e.cfg.Now(), time.Time{}
 	d.parties[side].note(req.FromTag)
 	d.parties[1-side].note(req.ToTag)
-	if req.Label != "" {
-		d.parties[side].label = req.Label
+	c.options.take(req)
+	c.apply()
+	if label := cmp.Or(req.SetLabel, req.Label); label != "" {
+		d.parties[side].label = label
 	}
 	warning = e.recordAsAsked(c, req)
 	c.mu.Unlock()
@@ -137,7 +142,10 @@ func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) 
 func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte, error) {
 	o := &offer{side: side, media: make([]offeredMedia, len(body.Media))}
 	for i, m := range body.Media {
-		if err := o.media[i].read(m, d.keeping(req, side, i), d.parties[side].network); err != nil {
+		if req.Has("reset") && i < len(d.streams) && d.streams[i] != nil {
+			d.streams[i].legs[1-side].far.forget()
+		}
+		if err := o.media[i].read(m, d.keeping(req, side, i), d.parties[side].network, d.spoken(req, side, i)); err != nil {
 			return nil, fmt.Errorf("m= line %d (%s): %w", i+1, m.Kind(), err)
 		}
 	}
@@ -152,6 +160,7 @@ func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte
 	o.bundled = bundled(body)
 	addr := d.parties[1-side].network.address(req)
 	rewriteSession(body, addr, len(body.Groups("BUNDLE")) > 0)
+	stripExtmap(body, req.Extmap)
 	for i, m := range body.Media {
 		om := &o.media[i]
 		if om.rejected {
@@ -180,7 +189,7 @@ func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte
 }
 
 // read takes what an m= line offers.
-func (om *offeredMedia) read(m *sdp.Media, req *ng.Request, n *network) error {
+func (om *offeredMedia) read(m *sdp.Media, req *ng.Request, n *network, spoken string) error {
 	om.kind, om.rejected, om.rtp = m.Kind(), m.Rejected(), m.IsRTP()
 	if om.rejected {
 		return nil
@@ -192,6 +201,10 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request, n *network) error {
 	om.proto = om.from.proto
 	if !om.rtp {
 		return nil
+	}
+	om.ownRTCP, om.reset = req.Has("generate-rtcp"), req.Has("reset")
+	if req.Has("reject-ice") {
+		om.from.creds.ufrag = ""
 	}
 	if req.Transport != "" {
 		om.proto = req.Transport
@@ -221,7 +234,7 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request, n *network) error {
 		rules = ng.Codec{}
 	}
 	var err error
-	om.choice, err = newChoice(m.Codecs(), rules)
+	om.choice, err = newChoice(prefer(m.Codecs(), spoken), rules)
 	return err
 }
 

@@ -22,6 +22,9 @@ func (e *Engine) Delete(_ context.Context, req *ng.Request) (*ng.Response, error
 		return e.refuse(err), nil
 	}
 	unknown := &ng.Response{Result: ng.ResultOK, Warning: "Call-ID not found or tags didn't match"}
+	if req.Has("fatal") {
+		unknown = &ng.Response{Result: ng.ResultError, ErrorReason: "delete: " + unknown.Warning}
+	}
 	if c == nil {
 		return unknown, nil
 	}
@@ -84,8 +87,8 @@ func (e *Engine) Query(_ context.Context, req *ng.Request) (*ng.Response, error)
 	return &ng.Response{Result: ng.ResultOK, Call: &info}, nil
 }
 
-// List names the calls.
-func (e *Engine) List(context.Context, *ng.Request) (*ng.Response, error) {
+// List names the calls, those first that come first in the alphabet; limit bounds them.
+func (e *Engine) List(_ context.Context, req *ng.Request) (*ng.Response, error) {
 	e.mu.Lock()
 	ids := make([]string, 0, len(e.mu.calls))
 	for id := range e.mu.calls {
@@ -93,6 +96,9 @@ func (e *Engine) List(context.Context, *ng.Request) (*ng.Response, error) {
 	}
 	e.mu.Unlock()
 	slices.Sort(ids)
+	if req.Limit > 0 && len(ids) > req.Limit {
+		ids = ids[:req.Limit]
+	}
 	return &ng.Response{Result: ng.ResultOK, Calls: ids}, nil
 }
 

@@ -29,7 +29,7 @@ func (e *Engine) Restore(record []byte) error {
 		return fmt.Errorf("restore: call %q is here already", rec.CallID)
 	}
 	c := newCall(rec.CallID, e.emptiest(), now)
-	c.created = rec.Created
+	c.created, c.options = rec.Created, rec.Options
 	c.mu.Lock()
 	e.mu.calls[rec.CallID] = c
 	e.callsTotal.Add(1)
@@ -40,6 +40,7 @@ func (e *Engine) Restore(record []byte) error {
 		}
 	}
 	if err == nil {
+		c.apply()
 		c.mu.Unlock()
 		e.restored.Add(1)
 		e.changed(rec.CallID)
@@ -126,7 +127,7 @@ func (d *dialog) restoreStream(index int, rec *streamRecord, age time.Duration) 
 			d.worker.remove(s)
 			return nil, err
 		}
-		l.pool = l.network.pool
+		l.pool, l.tos = l.network.pool, d.worker.socket.TOS
 	}
 	d.worker.add(s)
 	if r == nil {
@@ -142,7 +143,7 @@ func (s *stream) restoreRoute(rec *streamRecord, age time.Duration) (*route, err
 	if rec.Route == nil {
 		return nil, nil
 	}
-	r := &route{at: rec.Route.At, raw: rec.Route.Raw, plain: rec.Route.Plain, names: rec.Route.Names}
+	r := &route{at: rec.Route.At, raw: rec.Route.Raw, plain: rec.Route.Plain, own: rec.Route.Own, names: rec.Route.Names}
 	for i := range s.legs {
 		l, lr, f := &s.legs[i], &rec.Legs[i], &r.flows[i]
 		*f = rec.Route.Flows[i].flow()

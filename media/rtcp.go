@@ -64,7 +64,7 @@ func (s *stream) receiveRTCP(p *port, r *route, pkt *udp.Packet) {
 		return
 	}
 	l.readReports(b[:n], pkt.Time)
-	if r.transcodes() {
+	if r.reports() {
 		return // it speaks of a stream that the other party never sees; report makes the ones that they do
 	}
 	t := s.worker.tx[:]
@@ -242,7 +242,7 @@ func validTarget(to netip.AddrPort) bool {
 // report sends our own reports to both parties of a stream that is transcoded.
 func (s *stream) report(now time.Time) {
 	r := s.route.Load()
-	if r == nil || r.raw || r.plain || !r.transcodes() {
+	if r == nil || r.raw || r.plain || !r.reports() {
 		return
 	}
 	if r != s.cur {

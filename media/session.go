@@ -25,6 +25,7 @@ type call struct {
 	dialogs    []*dialog
 	recording  *recording // running or paused
 	recorded   []string   // names of the recordings of this call
+	options    callOptions
 }
 
 // dialog is two parties and the streams between them. A call forked by a proxy behind us stays one dialog: the branch that
@@ -153,7 +154,7 @@ func (d *dialog) newStream(index int) (*stream, error) {
 			d.worker.remove(s)
 			return nil, err
 		}
-		l.pool = l.network.pool
+		l.pool, l.tos = l.network.pool, d.worker.socket.TOS
 	}
 	d.worker.add(s)
 	return s, nil

@@ -37,6 +37,7 @@ type callRecord struct {
 	CallID  string         `json:"call"`
 	At      time.Time      `json:"at"`
 	Created time.Time      `json:"created"`
+	Options callOptions    `json:"options"`
 	Dialogs []dialogRecord `json:"dialogs"`
 }
 
@@ -145,6 +146,7 @@ type routeRecord struct {
 	At    time.Time     `json:"at"`
 	Raw   bool          `json:"raw,omitempty"`
 	Plain bool          `json:"plain,omitempty"`
+	Own   bool          `json:"own,omitempty"`
 	Names [2]string     `json:"names"`
 	Flows [2]flowRecord `json:"flows"`
 }
@@ -155,6 +157,7 @@ type flowRecord struct {
 	Hold        bool            `json:"hold,omitempty"`
 	Mux         bool            `json:"mux,omitempty"`
 	Feedback    bool            `json:"feedback,omitempty"`
+	Wait        bool            `json:"wait,omitempty"`
 	Secure      bool            `json:"secure,omitempty"`
 	ICE         bool            `json:"ice,omitempty"`
 	ICERTCP     bool            `json:"icertcp,omitempty"`
@@ -188,6 +191,8 @@ type offeredRecord struct {
 	Managed  bool          `json:"managed,omitempty"`
 	Offered  []sdp.Codec   `json:"offered,omitempty"`
 	Sent     []sdp.Codec   `json:"sent,omitempty"`
+	Options  []string      `json:"options,omitempty"` // of codecs
+	OwnRTCP  bool          `json:"ownrtcp,omitempty"`
 	Proto    string        `json:"proto,omitempty"`
 	MuxAsked bool          `json:"muxasked,omitempty"`
 	MuxGiven muxAnswer     `json:"muxgiven,omitempty"`
@@ -240,7 +245,7 @@ func (r *farRecord) description() description {
 
 func (f *flow) record() flowRecord {
 	r := flowRecord{
-		Source: f.source, SourceRTCP: f.sourceRTCP, Hold: f.hold, Mux: f.mux, Feedback: f.feedback, Secure: f.rx != nil,
+		Source: f.source, SourceRTCP: f.sourceRTCP, Hold: f.hold, Mux: f.mux, Feedback: f.feedback, Wait: f.wait, Secure: f.rx != nil,
 		Clock: f.clock, ToClock: f.toClock, Voice: f.voice, Events: f.events, Noise: f.noise, EventClocks: f.eventClocks,
 		Heard: f.heard, Piped: f.pipe != nil, All: true,
 		ICE: f.ice != nil, ICERTCP: f.iceRTCP != nil, DTLS: f.dtls != nil, DTLSRTCP: f.dtlsRTCP != nil,
@@ -268,7 +273,7 @@ func (f *flow) record() flowRecord {
 // flow is the reverse, without contexts and pipe.
 func (r *flowRecord) flow() flow {
 	f := flow{
-		source: r.Source, sourceRTCP: r.SourceRTCP, hold: r.Hold, mux: r.Mux, feedback: r.Feedback, clock: r.Clock, toClock: r.ToClock,
+		source: r.Source, sourceRTCP: r.SourceRTCP, hold: r.Hold, mux: r.Mux, feedback: r.Feedback, wait: r.Wait, clock: r.Clock, toClock: r.ToClock,
 		voice: r.Voice, events: r.Events, noise: r.Noise, eventClocks: r.EventClocks, heard: r.Heard,
 	}
 	for pt := range f.types {
@@ -298,6 +303,7 @@ func (o *offer) record() *offerRecord {
 		r.Media = append(r.Media, offeredRecord{
 			Rejected: m.rejected, Kind: m.kind, RTP: m.rtp, From: m.from.record(), Managed: m.choice.managed,
 			Offered: m.choice.offered, Sent: m.choice.sent, Proto: m.proto, MuxAsked: m.muxAsked, MuxGiven: m.muxGiven,
+			Options: m.choice.options, OwnRTCP: m.ownRTCP,
 			SDES: m.sdes, PTime: m.ptime, ICE: m.ice, Full: m.iceFull, MuxOnly: m.muxOnly, Setup: m.setup, Active: m.preferActive,
 		})
 	}
@@ -313,7 +319,7 @@ func (r *offerRecord) offer() *offer {
 		m := &r.Media[i]
 		o.media = append(o.media, offeredMedia{
 			rejected: m.Rejected, kind: m.Kind, rtp: m.RTP, from: m.From.description(),
-			choice: choice{managed: m.Managed, offered: m.Offered, sent: m.Sent}, proto: m.Proto, muxAsked: m.MuxAsked,
+			choice: choice{managed: m.Managed, offered: m.Offered, sent: m.Sent, options: m.Options}, ownRTCP: m.OwnRTCP, proto: m.Proto, muxAsked: m.MuxAsked,
 			muxGiven: m.MuxGiven, sdes: m.SDES, ptime: m.PTime, ice: m.ICE, iceFull: m.Full, muxOnly: m.MuxOnly, setup: m.Setup,
 			preferActive: m.Active,
 		})

@@ -52,6 +52,7 @@ type leg struct {
 	keys       sdesParty // SRTP keys; ours are kept over re-INVITEs
 	ice        iceParty
 	dtls       dtlsParty
+	tos        int // of our sockets
 
 	// Owned by the worker.
 	latch      nat.Latch      // source of RTP, and of RTCP on the same port
@@ -88,6 +89,7 @@ type port struct {
 type route struct {
 	at    time.Time // of the answer
 	raw   bool      // no RTP: pass the datagrams as they are (UDPTL)
+	own   bool      // our own RTCP in place of the parties', as on transcoded streams
 	plain bool      // keep SSRC and numbering, pass RTCP untouched: video, whose feedback names several sources
 	flows [2]flow   // flows[i]: what legs[i] receives
 	names [2]string // encoding names, for queries
@@ -101,6 +103,8 @@ type flow struct {
 	mux        bool // RTCP to the party goes to its RTP address
 
 	feedback bool // the party negotiated AVPF or SAVPF
+	wait     bool // nothing goes to the party before it has sent
+	fresh    bool // the party is another one than before: nothing that was learnt of it counts
 
 	rx, tx *srtpContext // open what comes from the party, seal what goes to it; nil is plain
 
@@ -125,6 +129,9 @@ type flow struct {
 
 // noType marks a payload type that was not negotiated.
 const noType = 0xff
+
+// reports tells if RTCP ends here, and reports of our own go out.
+func (r *route) reports() bool { return r.own || r.transcodes() }
 
 // transcodes tells if a pipe stands in either direction.
 func (r *route) transcodes() bool { return r.flows[0].pipe != nil || r.flows[1].pipe != nil }
@@ -151,7 +158,7 @@ type outgoing struct {
 	ts  uint32 // of that packet
 	at  time.Time
 
-	packets, octets uint32 // made by a pipe, for our own reports
+	packets, octets uint32 // for our own reports
 	reported        uint32 // packets when the last of these left
 
 	srID uint32    // middle 32 bits of the NTP time of the last sender report to the party
@@ -194,7 +201,7 @@ func (s *stream) adopt(r *route) {
 		if was != nil && f.rx != was.rx && f.rx != nil && was.rx != nil {
 			f.rx.follow(was.rx)
 		}
-		if was == nil || latchFlags(was.source) != latchFlags(f.source) {
+		if was == nil || f.fresh || latchFlags(was.source) != latchFlags(f.source) {
 			l.latch, l.latchRTCP = nat.NewLatch(f.source, r.at), nat.NewLatch(f.sourceRTCP, r.at)
 		} else {
 			l.latch.Update(f.source.Expected, f.source.Signalling, r.at)
@@ -217,6 +224,8 @@ func (l *leg) learnt() {
 	l.to, l.toRTCP = l.latch.Destination(), l.latchRTCP.Destination()
 	if src := l.latch.Source(); src.IsValid() {
 		l.latched.Store(&src)
+	} else if l.flow.wait && l.flow.source.Mode != nat.Off {
+		l.to, l.toRTCP = netip.AddrPort{}, netip.AddrPort{}
 	}
 	l.connect()
 }

@@ -1,6 +1,7 @@
 package ng
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -75,6 +76,11 @@ func (r *Request) word(w string) error {
 		return r.pair(key, value)
 	}
 	name := normal(w)
+	for _, prefix := range []string{"extmap-strip-", "extmap-mask-", "from-tags-"} {
+		if rest, ok := cutFold(w, prefix); ok && rest != "" {
+			return r.set(prefix[:len(prefix)-1], prefix, rest)
+		}
+	}
 	for _, list := range listNames {
 		if strings.HasPrefix(name, list+"-") {
 			r.listWord(list, w[len(list)+1:])
@@ -92,6 +98,10 @@ func (r *Request) word(w string) error {
 		r.Codec.Accept = addWord(r.Codec.Accept, "all")
 	case "webrtc":
 		r.webRTC()
+	case "all":
+		r.All = name
+	case "strip-extmap":
+		r.Extmap = addWord(r.Extmap, "all")
 	default:
 		r.addFlag(name)
 		if !slices.Contains(understood, name) {
@@ -102,14 +112,15 @@ func (r *Request) word(w string) error {
 }
 
 // understood are the flags that mean something here, and behind them those whose wish is always granted: addresses are learnt and
-// local ports kept whatever the flag, directions pass, RTCP is made where it must be. Others are kept, ignored and counted.
+// local ports kept whatever the flag, directions pass, SRTP is always opened and sealed anew. Others are kept, ignored and counted.
 var understood = []string{
 	"strict-source", "asymmetric", "media-handover", "endpoint-learning-off", "endpoint-learning-immediate", "endpoint-learning-delayed",
 	"endpoint-learning-heuristic", "sip-source-address", "generate-mid", "no-rtcp-attribute", "keep-transport", "single-codec", "loop-protect",
-	"pierce-nat", "always-transcode", "generate-rtcp", "load-limit", "on", "off", "all",
+	"pierce-nat", "always-transcode", "generate-rtcp", "load-limit", "on", "off", "nat-wait", "reset", "static-codecs", "reuse-codecs",
+	"no-codec-renegotiation", "inject-dtmf", "detect-dtmf", "full-rtcp-attribute", "reject-ice", "fragment", "fatal", "pause", "inactive",
+	"allow-transcoding",
 
-	"trust-address", "symmetric", "port-latching", "original-sendrecv", "allow-transcoding", "trickle-ice", "reuse-codecs",
-	"no-codec-renegotiation",
+	"trust-address", "symmetric", "port-latching", "original-sendrecv", "trickle-ice", "recrypt", "provisional",
 }
 
 // webRTC is rtpengine's name for all that a browser needs. What the controller says elsewhere stays.
@@ -271,6 +282,24 @@ func (c *Codec) list(name string) *[]string {
 		return &c.Consume
 	case "set":
 		return &c.Set
+	}
+	return nil
+}
+
+// extmapDict reads the dictionary "extmap". To strip and to mask are one here: nothing on the way reads header extensions.
+func (r *Request) extmapDict(key string, v any) error {
+	dict, ok := v.(map[string]any)
+	if !ok {
+		return &keyError{key, show(v), "a dictionary of lists: strip, mask"}
+	}
+	for _, name := range slices.Sorted(maps.Keys(dict)) {
+		if name = normal(name); name != "strip" && name != "mask" {
+			r.unknown("extmap " + name)
+			continue
+		}
+		for _, w := range texts(dict[name]) {
+			r.Extmap = addWord(r.Extmap, w)
+		}
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ const (
 	CmdComfort = "comfort"
 )
 
-// Commands of rtpengine that a node may refuse.
+// Commands that give what parties say to others: copies as PCM, and as streams of their own (SIPREC, RFC 7866).
 const (
 	CmdStartForwarding = "start forwarding"
 	CmdStopForwarding  = "stop forwarding"
@@ -56,7 +56,8 @@ func Commands() []string {
 	return []string{
 		CmdPing, CmdOffer, CmdAnswer, CmdDelete, CmdQuery, CmdList, CmdStats, CmdStartRecording, CmdStopRecording,
 		CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia, CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF,
-		CmdPlayDTMF, CmdPlayMedia, CmdStopMedia, CmdJoin, CmdUnjoin, CmdComfort,
+		CmdPlayDTMF, CmdPlayMedia, CmdStopMedia, CmdStartForwarding, CmdStopForwarding, CmdPublish, CmdSubscribe, CmdSubscribeAnswer,
+		CmdUnsubscribe, CmdJoin, CmdUnjoin, CmdComfort,
 	}
 }
 
@@ -80,7 +81,7 @@ type Request struct {
 	SDP []byte
 
 	// Transport is the profile wanted towards the receiver of the rewritten SDP: RTP/AVP, RTP/AVPF, RTP/SAVP,
-	// RTP/SAVPF, UDP/TLS/RTP/SAVP, UDP/TLS/RTP/SAVPF; "" keeps the one of the SDP.
+	// RTP/SAVPF, UDP/TLS/RTP/SAVP, UDP/TLS/RTP/SAVPF; "" keeps the one of the SDP. In an answer "accept" passes on that of the answerer.
 	Transport string
 	// Direction names two interfaces: that of the SDP's sender and that of its receiver; "" is the default one.
 	Direction [2]string
@@ -108,11 +109,25 @@ type Request struct {
 	PTime         time.Duration // ptime towards the receiver
 	PTimeReverse  time.Duration // ptime towards the sender
 	RecordCall    string        // yes, no, on, off
-	Label         string
 	Metadata      string
-	Limit         int // of a list; 0 is rtpengine's default of 32
 
-	// Of play DTMF: keys (0-9, *, #, A-D) or the number of an event; how long each sounds and the pause behind it, 0 is the
+	// Which parties a command is about, beside the tags: by the name that a controller gave, the address in their SDP, several tags, or
+	// all. In offer and answer the label is given; SetLabel gives one where Label selects.
+	Label, ToLabel, SetLabel string
+	Address                  netip.Addr
+	FromTags                 []string
+	All                      string // all, offer-answer, except-offer-answer, flows, none
+
+	DropTraffic string   // start or stop: all RTP of the call is dropped
+	Extmap      []string // names or URIs of header extensions that are not offered on; "all"
+
+	// Of block DTMF: what takes the place of events (drop, silence, tone, random, zero, dtmf, off), tones in Hz, and Code and Volume.
+	DTMFSecurity string
+	Frequencies  []int
+
+	Limit int // of a list; 0 is rtpengine's default of 32
+
+	// Of play DTMF, Code also of block DTMF: keys (0-9, *, #, A-D) or the number of an event; how long each sounds and the pause behind it, 0 is the
 	// default of the node; volume in dBm0 without a sign.
 	Code            string
 	Duration, Pause time.Duration
@@ -155,9 +170,23 @@ type Response struct {
 	Message     string // with load limit
 	SDP         []byte
 	Call        *CallInfo      // query and delete
+	Subscribed  *Subscribed    // subscribe request
 	Calls       []string       // list
 	Duration    time.Duration  // play media: of the file
 	Statistics  map[string]any // statistics: nested maps and lists of int64, float64 and string
+}
+
+// Subscribed is what a subscribe request got: the m= lines of SDP, in order, by whose they are.
+type Subscribed struct {
+	ToTag    string   // of the subscription, for subscribe answer and unsubscribe
+	FromTags []string // one for each party
+	Medias   [][]SubscribedMedia
+}
+
+// SubscribedMedia is one m= line of the SDP that a subscriber is offered.
+type SubscribedMedia struct {
+	Index             int // in SDP, from 1
+	Type, Label, Mode string
 }
 
 // CallInfo is what a query tells of one call.

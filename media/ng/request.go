@@ -110,8 +110,16 @@ func (r *Request) set(name, key string, v any) error {
 			return bad("the body as a string")
 		}
 		r.SDP = []byte(s)
-	case "label", "from-label", "set-label":
+	case "label", "from-label":
 		r.Label = text(v)
+	case "to-label":
+		r.ToLabel = text(v)
+	case "set-label":
+		r.SetLabel = text(v)
+	case "from-tags":
+		for _, tag := range texts(v) {
+			r.FromTags = addWord(r.FromTags, tag)
+		}
 	case "metadata":
 		r.Metadata = text(v)
 	case "file":
@@ -136,6 +144,12 @@ func (r *Request) set(name, key string, v any) error {
 		}
 	case "codec":
 		return r.codecDict(key, v)
+	case "extmap":
+		return r.extmapDict(key, v)
+	case "extmap-strip", "extmap-mask":
+		for _, w := range texts(v) {
+			r.Extmap = addWord(r.Extmap, w)
+		}
 	case "direction":
 		return r.setDirection(key, v)
 	case "from-interface", "interface":
@@ -179,6 +193,25 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 		r.DTLSFingerprint, err = oneOf(key, v, "sha-1", "sha-224", "sha-256", "sha-384", "sha-512")
 	case "record-call":
 		r.RecordCall, err = oneOf(key, v, "yes", "no", "on", "off")
+	case "all":
+		r.All, err = oneOf(key, v, "all", "offer-answer", "except-offer-answer", "flows", "none")
+	case "address":
+		if r.Address, err = netip.ParseAddr(text(v)); err != nil {
+			return bad("the IPv4 or IPv6 address of a party's SDP")
+		}
+	case "drop-traffic":
+		r.DropTraffic, err = oneOf(key, v, "start", "stop")
+	case "dtmf-security":
+		if r.DTMFSecurity, err = oneOf(key, v, "drop", "silence", "tone", "random", "zero", "dtmf", "off", "no"); r.DTMFSecurity == "no" {
+			r.DTMFSecurity = "off"
+		}
+	case "frequency", "frequencies":
+		return r.setFrequencies(key, v)
+	case "inject-dtmf", "detect-dtmf":
+		on, e := oneOf(key, v, "on", "off", "yes", "no")
+		if err = e; on == "on" || on == "yes" {
+			r.addFlag(name)
+		}
 	case "comfort":
 		r.Comfort, err = oneOf(key, v, "on", "off")
 	case "generate-rtcp":
@@ -230,6 +263,12 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 		}
 	case "duration", "pause":
 		n, ok := number(v)
+		if word := normal(text(v)); name == "pause" && (word == "yes" || word == "no") { // of stop recording
+			if word == "yes" {
+				r.addFlag("pause")
+			}
+			return nil
+		}
 		if !ok || n < 0 || n > maxDigitTime {
 			return bad(fmt.Sprintf("milliseconds 0..%d", maxDigitTime))
 		}
@@ -274,11 +313,12 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 	return err
 }
 
-// Bounds of numbers, chosen by us: a day, twice the longest packet of Opus, and a minute.
+// Bounds of numbers, chosen by us: a day, twice the longest packet of Opus, a minute.
 const (
 	maxSeconds   = 86400
 	maxPTime     = 240
 	maxDigitTime = 60000
+	maxFrequency = 4000 // half the rate of a telephone codec
 )
 
 // transports are the profiles that a node can speak to the receiver of an SDP.
@@ -293,6 +333,20 @@ func number(v any) (int64, bool) {
 		return n, err == nil
 	}
 	return 0, false
+}
+
+// setFrequencies reads one, a list, or a string with commas.
+func (r *Request) setFrequencies(key string, v any) error {
+	for _, item := range texts(v) {
+		for w := range strings.SplitSeq(item, ",") {
+			n, ok := number(w)
+			if !ok || n < 1 || n > maxFrequency || len(r.Frequencies) == maxWords {
+				return &keyError{key, show(v), fmt.Sprintf("at most %d tones of 1..%d Hz", maxWords, maxFrequency)}
+			}
+			r.Frequencies = append(r.Frequencies, int(n))
+		}
+	}
+	return nil
 }
 
 func oneOf(key string, v any, allowed ...string) (string, error) {
@@ -343,8 +397,15 @@ func (r *Request) Validate() error {
 	case CmdAnswer:
 		needs = []string{"call-id", "from-tag", "to-tag", "sdp"}
 	case CmdDelete, CmdQuery, CmdStartRecording, CmdStopRecording, CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia,
-		CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF, CmdPlayDTMF, CmdPlayMedia, CmdStopMedia, CmdUnjoin, CmdComfort:
+		CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF, CmdPlayDTMF, CmdPlayMedia, CmdStopMedia, CmdUnjoin, CmdComfort,
+		CmdStartForwarding, CmdStopForwarding, CmdSubscribe:
 		needs = []string{"call-id"}
+	case CmdPublish:
+		needs = []string{"call-id", "from-tag", "sdp"}
+	case CmdSubscribeAnswer:
+		needs = []string{"call-id", "to-tag", "sdp"}
+	case CmdUnsubscribe:
+		needs = []string{"call-id", "to-tag"}
 	case CmdJoin:
 		needs = []string{"call-id", "other-call-id"}
 	}

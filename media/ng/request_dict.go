@@ -71,6 +71,25 @@ func (r *Request) dict() map[string]any {
 	}
 	put("record-call", r.RecordCall)
 	put("label", r.Label)
+	put("to-label", r.ToLabel)
+	put("set-label", r.SetLabel)
+	list("from-tags", r.FromTags)
+	put("all", r.All)
+	if r.Address.IsValid() {
+		put("address", r.Address.String())
+	}
+	put("drop-traffic", r.DropTraffic)
+	if len(r.Extmap) > 0 {
+		d["extmap"] = map[string]any{"strip": anyList(r.Extmap)}
+	}
+	put("DTMF-security", r.DTMFSecurity)
+	if len(r.Frequencies) > 0 {
+		tones := make([]any, len(r.Frequencies))
+		for i, hz := range r.Frequencies {
+			tones[i] = int64(hz)
+		}
+		d["frequencies"] = tones
+	}
 	put("metadata", r.Metadata)
 	put("file", r.File)
 	put("blob", string(r.Blob))

@@ -290,6 +290,16 @@ func TestB22MustAndShouldFlags(t *testing.T) {
 			Request{Flags: []string{"strict-source", "media-handover", "asymmetric", "port-latching", "endpoint-learning-heuristic"}}},
 		{"address-family=IP6 TOS=46 delete-delay=5 record-call=yes label=x metadata=m", `"address family":"IP6","TOS":46,"delete delay":5,"record call":"yes","label":"x","metadata":"m"`,
 			Request{AddressFamily: "IP6", TOS: ptr(46), DeleteDelay: seconds(5), RecordCall: "yes", Label: "x", Metadata: "m"}},
+		{"NAT-wait reset recrypt static-codecs reuse-codecs no-codec-renegotiation full-rtcp-attribute reject-ICE fragment provisional",
+			`"flags":["NAT-wait","reset","recrypt","static codecs","reuse codecs","no codec renegotiation","full rtcp attribute","reject ICE","fragment","provisional"]`,
+			Request{Flags: []string{"nat-wait", "reset", "recrypt", "static-codecs", "reuse-codecs", "no-codec-renegotiation", "full-rtcp-attribute", "reject-ice", "fragment", "provisional"}}},
+		{"inject-DTMF detect-DTMF drop-traffic=start DTMF-security=zero", `"flags":["inject DTMF","detect DTMF"],"drop traffic":"start","DTMF security":"zero"`,
+			Request{Flags: []string{"inject-dtmf", "detect-dtmf"}, DropTraffic: "start", DTMFSecurity: "zero"}},
+		{"extmap-strip-toffset extmap-mask=mid strip-extmap", `"extmap":{"mask":["mid"],"strip":["toffset","all"]}`, Request{Extmap: []string{"toffset", "mid", "all"}}},
+		{"from-tags-a from-tags-b all to-label=x set-label=y address=192.0.2.7", `"from-tags":["a","b"],"all":"all","to-label":"x","set-label":"y","address":"192.0.2.7"`,
+			Request{FromTags: []string{"a", "b"}, All: "all", ToLabel: "x", SetLabel: "y", Address: netip.MustParseAddr("192.0.2.7")}},
+		{"frequencies=400,800 volume=10 code=5 allow-transcoding", `"frequencies":[400,800],"volume":10,"code":"5","flags":["allow transcoding"]`,
+			Request{Frequencies: []int{400, 800}, Volume: 10, Code: "5", Flags: []string{"allow-transcoding"}}},
 	} {
 		for _, text := range []string{fmt.Sprintf(`{"rtpp-flags":%q}`, tt.flags), "{" + tt.dict + "}"} {
 			got, _, err := ParseRequest([]byte(text))
@@ -298,14 +308,16 @@ func TestB22MustAndShouldFlags(t *testing.T) {
 				continue
 			}
 			slices.Sort(got.Flags)
+			slices.Sort(got.Extmap)
 			want := tt.want
 			want.Flags = slices.Sorted(slices.Values(want.Flags))
+			want.Extmap = slices.Sorted(slices.Values(want.Extmap))
 			if d := cmp.Diff(&want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()); d != "" {
 				t.Errorf("%s: %s", text, d)
 			}
 		}
 	}
-	got, _, err := ParseRequest([]byte(`{"rtpp-flags":"DTMF-security=zero frobnicate","flags":["inject DTMF"]}`))
+	got, _, err := ParseRequest([]byte(`{"rtpp-flags":"T.38=decode frobnicate","flags":["media echo"]}`))
 	if err != nil || len(got.Unknown) != 3 {
 		t.Errorf("unknown ones are counted: %v, %v", got.Unknown, err)
 	}

@@ -31,10 +31,31 @@ func (r *Response) dict() map[string]any {
 	if r.Statistics != nil {
 		d["statistics"] = r.Statistics
 	}
+	if r.Subscribed != nil {
+		r.Subscribed.put(d)
+	}
 	if r.Call != nil {
 		r.Call.put(d)
 	}
 	return d
+}
+
+// put writes the keys of a subscribe request's answer.
+func (s *Subscribed) put(d map[string]any) {
+	d["to-tag"] = s.ToTag
+	if len(s.FromTags) == 1 {
+		d["from-tag"] = s.FromTags[0]
+	}
+	d["from-tags"] = anyList(s.FromTags)
+	tags := make([]any, len(s.FromTags))
+	for i, tag := range s.FromTags {
+		medias := make([]any, len(s.Medias[i]))
+		for j, m := range s.Medias[i] {
+			medias[j] = map[string]any{"index": int64(m.Index), "type": m.Type, "label": m.Label, "mode": m.Mode}
+		}
+		tags[i] = map[string]any{"tag": tag, "medias": medias}
+	}
+	d["tag-medias"] = tags
 }
 
 // put writes the keys of a query's answer: those of rtpengine, and per stream what it counts elsewhere or not at all

@@ -30,6 +30,7 @@ type Conn struct {
 // socket is what the system-call and the net implementations have in common.
 type socket interface {
 	writeTo(b []byte, to netip.AddrPort) error
+	setTOS(tos int) error
 	close() error
 }
 
@@ -88,6 +89,9 @@ func (c *Conn) LocalAddr() netip.AddrPort { return c.local }
 // WriteTo sends one datagram. b is not kept. A packet that the kernel has no room for is an error, not a wait; on a steered port it
 // leaves with the batch that is being worked on, and Failer tells what went wrong.
 func (c *Conn) WriteTo(b []byte, to netip.AddrPort) error { return c.socket.writeTo(b, to) }
+
+// SetTOS changes the traffic class of what is sent from now on. The owner calls it.
+func (c *Conn) SetTOS(tos int) error { return c.socket.setTOS(tos) }
 
 // ReadFrom waits for a datagram on a socket of Listen or ListenPair.
 func (c *Conn) ReadFrom(b []byte) (int, netip.AddrPort, error) {
@@ -165,5 +169,7 @@ func (s *netSocket) writeTo(b []byte, to netip.AddrPort) error {
 	_, err := s.conn.WriteToUDPAddrPort(b, to)
 	return err
 }
+
+func (s *netSocket) setTOS(tos int) error { return setTrafficClass(s.conn, s.v6, tos) }
 
 func (s *netSocket) close() error { return s.conn.Close() }

@@ -58,13 +58,17 @@ func (s *rawSocket) setOptions(o Options) error {
 			return err
 		}
 	}
-	switch {
-	case o.TOS > 0 && s.v6:
-		return unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, o.TOS)
-	case o.TOS > 0:
-		return unix.SetsockoptInt(s.fd, unix.IPPROTO_IP, unix.IP_TOS, o.TOS)
+	if o.TOS > 0 {
+		return s.setTOS(o.TOS)
 	}
 	return nil
+}
+
+func (s *rawSocket) setTOS(tos int) error {
+	if s.v6 {
+		return unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, tos)
+	}
+	return unix.SetsockoptInt(s.fd, unix.IPPROTO_IP, unix.IP_TOS, tos)
 }
 
 func (s *rawSocket) local() (netip.AddrPort, error) {

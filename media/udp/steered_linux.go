@@ -216,6 +216,12 @@ type steeredSocket struct {
 	tos   uint8
 }
 
+// setTOS changes what the headers say; the priority in the network card's queue stays that of the address.
+func (s *steeredSocket) setTOS(tos int) error {
+	s.tos = uint8(tos)
+	return nil
+}
+
 // writeTo puts the datagram into the batch of its address. That it could not be sent shows later, in Failed of the receiver.
 func (s *steeredSocket) writeTo(b []byte, to netip.AddrPort) error {
 	dst := to.Addr().Unmap()

@@ -1,0 +1,70 @@
+package media
+
+import (
+	"rtcedge/media/ng"
+	"rtcedge/media/udp"
+)
+
+// What an offer or answer says of the call as a whole.
+
+// callOptions hold for all streams of a call, also those that a later offer adds. A record of the call has them.
+type callOptions struct {
+	TOS      *int `json:"tos,omitempty"` // nil is the node's
+	Dropping bool `json:"dropping,omitempty"`
+}
+
+// take reads the keys TOS and drop-traffic. As in rtpengine a missing TOS means the node's, and stop wins over start.
+func (o *callOptions) take(req *ng.Request) {
+	switch {
+	case req.TOS == nil:
+		o.TOS = nil
+	case *req.TOS >= 0:
+		o.TOS = req.TOS
+	}
+	switch req.DropTraffic {
+	case "start":
+		o.Dropping = true
+	case "stop":
+		o.Dropping = false
+	}
+}
+
+// apply makes the streams do what the options say; c.mu is held.
+func (c *call) apply() {
+	tos := c.worker.socket.TOS
+	if c.options.TOS != nil {
+		tos = *c.options.TOS
+	}
+	for _, d := range c.dialogs {
+		for _, s := range d.streams {
+			if s == nil {
+				continue
+			}
+			for i := range s.legs {
+				l := &s.legs[i]
+				if c.options.Dropping {
+					l.gate.Or(gateAll)
+				} else {
+					l.gate.And(^gateAll)
+				}
+				l.mark(tos)
+			}
+		}
+	}
+}
+
+// mark sets the traffic class of what goes to the party. A system that does not let us leaves the packets as they are.
+func (l *leg) mark(tos int) {
+	if l.tos == tos || l.pool == nil {
+		return
+	}
+	l.tos = tos
+	conns := []*udp.Conn{l.rtp.conn, l.rtcp.conn}
+	l.stream.worker.loop.Do(func() {
+		for _, conn := range conns {
+			if conn != nil {
+				_ = conn.SetTOS(tos)
+			}
+		}
+	})
+}
