@@ -61,9 +61,11 @@ type Stats struct {
 	Calls, Legs, Conferences       int64 // now
 	Started, Ended, Refused        int64
 	Events, Unknown, Gaps, Repairs int64
-	Failed                         int64 // actions that a node refused
-	Resumed                        int64 // legs that recovery brought back
-	Unsaved                        int64 // records whose write had to be repeated
+	Failed                         int64    // actions that a node refused
+	Resumed                        int64    // legs that recovery brought back
+	Unsaved                        int64    // records whose write had to be repeated
+	Actions                        []Timing // how long nodes took for commands
+	Setup                          []Timing // when calls of two reached a step, from the caller's coming on
 }
 
 // Bridge controls calls and conferences of the nodes that it holds the lease of.
@@ -80,7 +82,9 @@ type Bridge struct {
 	flows   *flowBook
 	group   sync.WaitGroup // calls and what they start
 
-	stats counters
+	stats   counters
+	actions timings // of commands to nodes
+	setup   timings // of steps of calls
 
 	mu       sync.Mutex // guards the rest
 	calls    map[string]*session
@@ -98,7 +102,9 @@ func New(cfg Config) (*Bridge, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	b := &Bridge{cfg: cfg, hub: newHub(), flows: newFlowBook(cfg.Flows), ready: make(chan struct{}),
+	b := &Bridge{cfg: cfg, actions: newTimings(doAnswer, doRing, doHangup, doResolve, doOriginate, doCreateBridge, doDestroy, doJoin, doLeave, doMute,
+		doMusic, doPlay, doStopPlay, doRecord, doStopRecord, doSnoop), setup: newTimings(stepResolved, stepOriginated, stepRinging, stepRung, stepAnswered,
+		stepTalking), hub: newHub(), flows: newFlowBook(cfg.Flows), ready: make(chan struct{}),
 		calls: map[string]*session{}, channels: map[string]*session{}, meeting: map[string]*session{}}
 	for _, u := range cfg.Nodes {
 		client, err := ari.NewClient(ari.ClientConfig{URL: u, App: App, Logger: cfg.Logger})
@@ -287,7 +293,8 @@ func (b *Bridge) Calls() []Call {
 func (b *Bridge) Stats() Stats {
 	c := &b.stats
 	s := Stats{Started: c.started.Load(), Ended: c.ended.Load(), Refused: c.refused.Load(), Events: c.events.Load(), Unknown: c.unknown.Load(),
-		Gaps: c.gaps.Load(), Repairs: c.repairs.Load(), Failed: c.failed.Load(), Resumed: c.resumed.Load(), Unsaved: c.unsaved.Load()}
+		Gaps: c.gaps.Load(), Repairs: c.repairs.Load(), Failed: c.failed.Load(), Resumed: c.resumed.Load(), Unsaved: c.unsaved.Load(),
+		Actions: b.actions.snapshot(), Setup: b.setup.snapshot()}
 	for _, call := range b.Calls() {
 		s.Calls++
 		s.Legs += int64(len(call.Legs))

@@ -8,7 +8,7 @@
 //  1. The node's stream (ari.Stream) hands it over in order; a gap is an event of its own.
 //  2. The channel or bridge in it leads to the call; an unknown channel with StasisStart makes a new one.
 //  3. The call's own goroutine takes it from a bounded queue. Nobody else touches its record.
-//  4. A pure function (decide.go) gets record and event and returns the actions; the record is changed.
+//  4. A pure function (machine.go and its neighbours) gets record and event and returns the actions; the record is changed.
 //  5. The record goes to the store by compare-and-set, the actions go to the node. A failed action is the next event.
 //
 // After a gap, and when another process takes a node over, channels and bridges are read, compared with the records and the difference is

@@ -20,8 +20,9 @@ type session struct {
 	save  chan struct{} // there is a newer snapshot
 
 	// Owned by the goroutine.
-	m    *machine
-	node *node
+	m     *machine
+	node  *node
+	steps steps
 
 	mu       sync.Mutex // guards the rest
 	snapshot Call
@@ -50,6 +51,7 @@ type (
 func newSession(b *Bridge, n *node, c Call, rev uint64) *session {
 	s := &session{b: b, node: n, inbox: make(chan any, b.cfg.Queue), gone: make(chan struct{}), save: make(chan struct{}, 1), rev: rev}
 	s.m = &machine{rules: b.cfg.Rules, call: &c, now: time.Now()}
+	s.steps = newSteps(b.setup, &c)
 	s.snapshot = clone(c)
 	return s
 }
@@ -149,7 +151,10 @@ func (s *session) step(ctx context.Context, in any) {
 		s.index()
 		s.keep() // before the actions: who takes over must know of a leg before it exists
 		for _, a := range s.m.take() {
+			start := time.Now()
 			next, err := s.perform(ctx, a)
+			s.b.actions.add(a.Do, time.Since(start))
+			s.steps.reached(s.steps.stepOf(a))
 			if err != nil && ctx.Err() == nil && !errors.Is(err, ari.ErrNotFound) {
 				s.b.stats.failed.Add(1)
 				s.b.cfg.Logger.Debug("action", "call", s.m.call.ID, "action", a.String(), "error", err)
@@ -176,11 +181,19 @@ func (s *session) input(in any) {
 	case conference:
 		s.m.call.PIN, s.m.call.ModeratorPIN, s.m.call.Tones = in.PIN, in.ModeratorPIN, in.Tones
 		s.m.call.MaxLegs, s.m.call.Locked, s.m.call.Stay = in.MaxLegs, in.Locked, true
-	default:
-		if ev, is := in.(*ari.StasisStart); is && len(ev.Args) > 0 && ev.Args[0] == "resume" {
+	case *ari.StasisStart:
+		if len(in.Args) > 0 && in.Args[0] == "resume" {
 			s.b.stats.resumed.Add(1)
-			s.node = s.b.node(NodeID(ev.Head().AsteriskID), s.node)
+			s.node = s.b.node(NodeID(in.Head().AsteriskID), s.node)
 		}
+		s.steps.reached(stepAnswered)
+		s.m.input(in)
+	case *ari.Dial:
+		if in.DialStatus == "RINGING" {
+			s.steps.reached(stepRinging)
+		}
+		s.m.input(in)
+	default:
 		s.m.input(in)
 	}
 }

@@ -112,7 +112,8 @@ type person struct {
 	ua   *siptest.UA
 	tone float64
 
-	quiet bool // the media is answered for, and not sent
+	quiet bool                   // the media is answered for, and not sent
+	audio func(rate int) []int16 // computed once: 200 s of a tone cost more than a call
 
 	mu    sync.Mutex
 	media *mediatest.Peer
@@ -131,7 +132,7 @@ func newPerson(t *testing.T, s *farms.System, name string, tone float64, answer 
 func newPersonWith(t *testing.T, s *farms.System, cfg siptest.Config, tone float64, answer func(*siptest.Incoming) bool) *person {
 	t.Helper()
 	name := cfg.User
-	p := &person{t: t, name: name, tone: tone, calls: make(chan *siptest.Call, 8)}
+	p := &person{t: t, name: name, tone: tone, calls: make(chan *siptest.Call, 8), audio: once(mediatest.Tone(tone, -20, 200*time.Second))}
 	ctx, cancel := context.WithCancel(t.Context())
 	p.stop = cancel
 	host := newHost()
@@ -170,11 +171,25 @@ func newPersonWith(t *testing.T, s *farms.System, cfg siptest.Config, tone float
 }
 
 func (p *person) peer(t *testing.T) *mediatest.Peer {
-	peer, err := mediatest.New(mediatest.Config{Addr: newHost(), Audio: mediatest.Tone(p.tone, -20, 200*time.Second), Tail: time.Millisecond, RTCPInterval: -1})
+	peer, err := mediatest.New(mediatest.Config{Addr: newHost(), Audio: p.audio, Tail: time.Millisecond, RTCPInterval: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return peer
+}
+
+// once computes a sound the first time that a rate is asked for. Its samples are only read.
+func once(sound func(rate int) []int16) func(rate int) []int16 {
+	var mu sync.Mutex
+	made := map[int][]int16{}
+	return func(rate int) []int16 {
+		mu.Lock()
+		defer mu.Unlock()
+		if made[rate] == nil {
+			made[rate] = sound(rate)
+		}
+		return made[rate]
+	}
 }
 
 func (p *person) talk(ctx context.Context, peer *mediatest.Peer) {

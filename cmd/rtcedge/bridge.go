@@ -178,7 +178,7 @@ func bridgeSource(b *bridge.Bridge) obs.Source {
 	return func() []obs.Sample {
 		s := b.Stats()
 		n := func(v int64) uint64 { return uint64(v) }
-		return []obs.Sample{
+		return append([]obs.Sample{
 			gauge("bridge_calls", "calls and conferences that this process controls", float64(s.Calls)),
 			gauge("bridge_legs", "their legs", float64(s.Legs)),
 			gauge("bridge_conferences", "conferences that this process controls", float64(s.Conferences)),
@@ -192,6 +192,22 @@ func bridgeSource(b *bridge.Bridge) obs.Source {
 			counter("bridge_actions_failed", "commands that a node refused", n(s.Failed)),
 			counter("bridge_legs_resumed", "legs that recovery brought back", n(s.Resumed)),
 			counter("bridge_writes_repeated", "records that were not written at the first try", n(s.Unsaved)),
+		}, bridgeTimings(s)...)
+	}
+}
+
+func bridgeTimings(s bridge.Stats) []obs.Sample {
+	var out []obs.Sample
+	add := func(name, help, label string, all []bridge.Timing) {
+		for _, t := range all {
+			buckets := map[float64]uint64{}
+			for limit, n := range t.Buckets {
+				buckets[limit.Seconds()] = uint64(n)
+			}
+			out = append(out, obs.Sample{Name: name, Help: help, Value: t.Sum.Seconds(), Count: uint64(t.Count), Buckets: buckets, Labels: []string{label, t.Name}})
 		}
 	}
+	add("bridge_action_seconds", "how long farm nodes took for commands", "action", s.Actions)
+	add("bridge_setup_seconds", "when calls of two reached a step, from the moment at which the node told of the caller", "step", s.Setup)
+	return out
 }

@@ -63,6 +63,7 @@ func TestMetricsPagesActionsAndPprof(t *testing.T) {
 			return []Sample{
 				{Name: "sip_dropped_total", Help: "dropped messages", Value: drops, Labels: []string{"reason", "malformed"}},
 				{Name: "calls", Help: "calls now", Gauge: true, Value: 7},
+				{Name: "setup_seconds", Help: "set-up", Value: 0.5, Count: 3, Buckets: map[float64]uint64{0.1: 2}, Labels: []string{"step", "rung"}},
 			}
 		}},
 		Pages: map[string]func() any{"/calls": func() any { return []string{"a@b"} }},
@@ -72,7 +73,8 @@ func TestMetricsPagesActionsAndPprof(t *testing.T) {
 	})
 	_, _ = get(t, base+"/metrics")
 	code, text := get(t, base+"/metrics")
-	for _, want := range []string{`rtcedge_sip_dropped_total{reason="malformed"} 2`, "# TYPE rtcedge_calls gauge", "rtcedge_calls 7", "go_goroutines", "process_open_fds"} {
+	for _, want := range []string{`rtcedge_sip_dropped_total{reason="malformed"} 2`, "# TYPE rtcedge_calls gauge", "rtcedge_calls 7", `rtcedge_setup_seconds_bucket{step="rung",le="0.1"} 2`,
+		`rtcedge_setup_seconds_count{step="rung"} 3`, "go_goroutines", "process_open_fds"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("/metrics (%d) lacks %q", code, want)
 		}

@@ -12,6 +12,10 @@ type Sample struct {
 	Gauge  bool // may go down; else a counter, whose name ends in _total
 	Value  float64
 	Labels []string
+
+	// Of a histogram, whose Value is the sum: how many there were, and how many of them were not above a bound.
+	Buckets map[float64]uint64
+	Count   uint64
 }
 
 // sources is a Prometheus collector over Source functions. It describes nothing beforehand, so that a source may grow
@@ -40,6 +44,13 @@ func (s Sample) metric() prometheus.Metric {
 		kind = prometheus.GaugeValue
 	}
 	desc := prometheus.NewDesc("rtcedge_"+s.Name, s.Help, names, nil)
+	if s.Buckets != nil {
+		m, err := prometheus.NewConstHistogram(desc, s.Count, s.Value, s.Buckets, values...)
+		if err != nil {
+			return prometheus.NewInvalidMetric(desc, err)
+		}
+		return m
+	}
 	m, err := prometheus.NewConstMetric(desc, kind, s.Value, values...)
 	if err != nil {
 		return prometheus.NewInvalidMetric(desc, err)

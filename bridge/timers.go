@@ -1,0 +1,52 @@
+package bridge
+
+import (
+	"slices"
+	"time"
+)
+
+// timers does what is due.
+func (m *machine) timers() {
+	for _, l := range slices.Clone(m.call.Legs) {
+		switch {
+		case l.State == LegLost && !m.call.LostAt.IsZero() && !m.now.Before(m.call.LostAt.Add(m.rules.LostGrace)):
+			m.gone(l.ID, causeFailure)
+		case !l.Limit.IsZero() && !m.now.Before(l.Limit):
+			m.do(action{Do: doHangup, Leg: l.ID, N: causeNormal})
+			m.remove(l.ID)
+		case l.Waiting == waitPIN && !m.now.Before(l.Answered.Add(m.rules.PINTimeout)):
+			m.do(action{Do: doHangup, Leg: l.ID, N: causeNormal})
+			m.remove(l.ID)
+		}
+	}
+	if m.call.Conference != "" && len(m.call.Legs) == 0 && !m.call.Stay && !m.call.Empty.IsZero() && !m.now.Before(m.call.Empty.Add(m.rules.Linger)) {
+		m.over()
+	}
+	m.flowTimer()
+}
+
+// wake is when timers must run next; the zero time is never.
+func (m *machine) wake() time.Time {
+	var next time.Time
+	at := func(t time.Time) {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	for _, l := range m.call.Legs {
+		at(l.Limit)
+		if l.Waiting == waitPIN {
+			at(l.Answered.Add(m.rules.PINTimeout))
+		}
+		if l.State == LegLost && !m.call.LostAt.IsZero() {
+			at(m.call.LostAt.Add(m.rules.LostGrace))
+		}
+	}
+	if m.call.Conference != "" && len(m.call.Legs) == 0 && !m.call.Stay && !m.call.Empty.IsZero() {
+		at(m.call.Empty.Add(m.rules.Linger))
+	}
+	if m.call.Flow != nil {
+		at(m.call.Flow.Deadline)
+	}
+	return next
+}
