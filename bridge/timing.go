@@ -66,13 +66,14 @@ type Timing struct {
 
 func (t timings) snapshot() []Timing {
 	var out []Timing
+	limits := bounds()
 	for _, name := range slices.Sorted(maps.Keys(t)) {
 		one := Timing{Name: name, Sum: time.Duration(t[name].sum.Load()), Buckets: map[time.Duration]int64{}}
-		for i, limit := range bounds() {
+		for i, limit := range limits {
 			one.Count += t[name].counts[i].Load()
 			one.Buckets[limit] = one.Count
 		}
-		one.Count += t[name].counts[len(bounds())].Load()
+		one.Count += t[name].counts[len(limits)].Load()
 		out = append(out, one)
 	}
 	return out
