@@ -116,7 +116,7 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 		near := &s.legs[o.side]
 		near.far, s.legs[1-o.side].far = om.from, st.far
 		near.far.mux, near.far.proto, near.far.feedback = st.mux, st.proto, strings.HasSuffix(st.proto, "F")
-		s.publish(st.route)
+		s.worker.table.Update(s, st.route)
 		if req.Has("pierce-nat") {
 			s.worker.loop.Do(s.pierce)
 		}

@@ -58,7 +58,7 @@ func (p *port) receiveDTLS(r *route, pkt *udp.Packet) {
 
 // sendControl sends an answer or a record; it is no media, so it is not counted as such.
 func (l *leg) sendControl(p *port, b []byte, to netip.AddrPort) {
-	if p.conn.WriteTo(b, to) != nil {
+	if !p.write(b, to) {
 		l.drop(dropSend)
 	}
 }

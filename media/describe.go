@@ -138,16 +138,16 @@ func rewriteMedia(m *sdp.Media, l *leg, addr netip.Addr, mux bool, req *ng.Reque
 	if c := m.Connection(); !c.IsValid() || !c.IsUnspecified() || slices.Contains(req.Replace, "zero-address") {
 		m.SetConnection(addr)
 	}
-	m.SetPort(int(l.rtp.conn.LocalAddr().Port()))
+	m.SetPort(int(l.number))
 	if !m.IsRTP() {
 		return
 	}
 	m.SetRTCPMux(mux)
 	m.DelAttr("rtcp")
 	if !req.Has("no-rtcp-attribute") {
-		port := l.rtcp.conn.LocalAddr().Port()
+		port := l.localRTCP()
 		if mux {
-			port = l.rtp.conn.LocalAddr().Port()
+			port = l.number
 		}
 		m.SetRTCP(netip.AddrPortFrom(netip.Addr{}, port))
 		if req.Has("full-rtcp-attribute") {

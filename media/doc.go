@@ -32,8 +32,10 @@
 //   - Counters have one writer, the worker, and are read with atomic loads.
 //   - A handshake of DTLS computes on a goroutine of its own, which dtlsAgent bounds and waits for; its packets go through the worker.
 //     The association and the ICE agent are the worker's, as a srtpContext is.
+//   - Ports are taken, given a route, counted and given back by the session table of a worker (table.go: Install, Update, Counters,
+//     Remove); whether a port is a socket is the layer's matter, behind udp.Loop.
 //   - Sockets are closed on the worker's goroutine (udp.Loop.Do), so a reused descriptor is never read by accident.
-//     A port pair goes back to its pool after that.
+//     A port pair goes back to its pool after that. Under rtcp-mux the socket for RTCP is closed and the pair kept.
 //
 // Lock order: Engine.mu, then call.mu, then portPool.mu. A hook runs with no lock held.
 //

@@ -88,7 +88,7 @@ func (d *dialog) record() dialogRecord {
 }
 
 func (l *leg) record() legRecord {
-	r := legRecord{Port: l.rtp.conn.LocalAddr().Port(), SSRC: l.ssrc, Far: l.far.record(), Own: l.keys.own, Gate: l.gate.Load()}
+	r := legRecord{Port: l.number, SSRC: l.ssrc, Far: l.far.record(), Own: l.keys.own, Gate: l.gate.Load()}
 	if l.keys.Local.Suite != srtpPlain {
 		local, remote := l.keys.Local, l.keys.Remote
 		r.Local, r.Remote = &local, &remote

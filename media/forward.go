@@ -309,7 +309,7 @@ func (l *leg) sendRTP(f *flow, b []byte, n int) {
 
 // send is the last step, of RTP and RTCP.
 func (l *leg) send(p *port, b []byte, to netip.AddrPort) {
-	if p.conn.WriteTo(b, to) != nil {
+	if !p.write(b, to) {
 		l.drop(dropSend)
 		return
 	}

@@ -146,7 +146,7 @@ func (p *iceParty) checked(l *leg, far credentials, controlling bool) (iceAgent,
 	}
 	w := l.stream.worker
 	full, err := ice.New(ice.Config{
-		Ufrag: ufrag, Pwd: pwd, Local: l.rtp.conn.LocalAddr(), Controlling: controlling,
+		Ufrag: ufrag, Pwd: pwd, Local: l.local(), Controlling: controlling,
 		Send: func(b []byte, to netip.AddrPort) {
 			b = slices.Clone(b)
 			w.loop.Do(func() {
@@ -206,13 +206,13 @@ func iceChars(n int) string {
 func (l *leg) writeICE(m *sdp.Media, addr netip.Addr, rtcp bool) {
 	m.SetICE(l.ice.local())
 	var all []sdp.Candidate
-	for i, p := range []*port{l.rtp, l.rtcp} {
-		if p.rtcp && !rtcp {
+	for i, number := range []uint16{l.number, l.localRTCP()} {
+		if i == 1 && !rtcp {
 			break
 		}
 		all = append(all, sdp.Candidate{
 			Foundation: "1", Component: i + 1, Transport: "udp", Priority: icePriority - uint32(i+1), Addr: addr,
-			Port: int(p.conn.LocalAddr().Port()), Type: "host",
+			Port: int(number), Type: "host",
 		})
 	}
 	m.SetCandidates(all...)

@@ -2,7 +2,6 @@ package media
 
 import (
 	"rtcedge/media/ng"
-	"rtcedge/media/udp"
 )
 
 // What an offer or answer says of the call as a whole.
@@ -31,7 +30,7 @@ func (o *callOptions) take(req *ng.Request) {
 
 // apply makes the streams do what the options say; c.mu is held.
 func (c *call) apply() {
-	tos := c.worker.socket.TOS
+	tos := c.worker.table.socket.TOS
 	if c.options.TOS != nil {
 		tos = *c.options.TOS
 	}
@@ -59,11 +58,10 @@ func (l *leg) mark(tos int) {
 		return
 	}
 	l.tos = tos
-	conns := []*udp.Conn{l.rtp.conn, l.rtcp.conn}
 	l.stream.worker.loop.Do(func() {
-		for _, conn := range conns {
-			if conn != nil {
-				_ = conn.SetTOS(tos)
+		for _, p := range []*port{l.rtp, l.rtcp} {
+			if p.conn != nil {
+				_ = p.conn.SetTOS(tos)
 			}
 		}
 	})

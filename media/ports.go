@@ -73,33 +73,63 @@ func (p *portPool) stats() PortStats {
 	return PortStats{Interface: p.name, Used: p.size - p.n, Free: p.n, Busy: p.busy}
 }
 
-// open takes a pair and opens its sockets on the worker. Pairs that another process holds go to the end of the queue.
-func (p *portPool) open(w *worker, rtp, rtcp *port) error {
+// open takes a pair, at its RTP port or any where that is 0, and opens its sockets. Pairs that another process holds go to the end of
+// the queue.
+func (p *portPool) open(t *table, at uint16, rtp, rtcp *port) (uint16, error) {
+	if at != 0 {
+		if !p.claim(at) {
+			return 0, fmt.Errorf("port %d of %s is in use or out of range", at, p.addr)
+		}
+		err := p.openPair(t, at, rtp, rtcp)
+		if err != nil {
+			p.give(at, false)
+		}
+		return at, err
+	}
 	for range maxBusy {
 		n, ok := p.take()
 		if !ok {
-			return fmt.Errorf("%w on interface %s (%s): all %d pairs are in use", errNoPorts, p.name, p.addr, p.size)
+			return 0, fmt.Errorf("%w on interface %s (%s): all %d pairs are in use", errNoPorts, p.name, p.addr, p.size)
 		}
-		err := p.openPair(w, n, rtp, rtcp)
+		err := p.openPair(t, n, rtp, rtcp)
 		if err == nil {
-			return nil
+			return n, nil
 		}
 		p.give(n, udp.InUse(err))
 		if !udp.InUse(err) {
-			return err
+			return 0, err
 		}
 	}
-	return fmt.Errorf("%w on interface %s (%s): %d pairs in a row are held by other processes", errNoPorts, p.name, p.addr, maxBusy)
+	return 0, fmt.Errorf("%w on interface %s (%s): %d pairs in a row are held by other processes", errNoPorts, p.name, p.addr, maxBusy)
 }
 
-func (p *portPool) openPair(w *worker, n uint16, rtp, rtcp *port) error {
+func (p *portPool) openPair(t *table, n uint16, rtp, rtcp *port) error {
 	var err error
-	if rtp.conn, err = w.loop.Listen(netip.AddrPortFrom(p.addr, n), w.socket, rtp); err != nil {
+	if rtp.conn, err = t.layer.Listen(netip.AddrPortFrom(p.addr, n), t.socket, rtp); err != nil {
 		return err
 	}
-	if rtcp.conn, err = w.loop.Listen(netip.AddrPortFrom(p.addr, n+1), w.socket, rtcp); err != nil {
-		w.closeConn(rtp.conn)
+	if rtcp.conn, err = t.layer.Listen(netip.AddrPortFrom(p.addr, n+1), t.socket, rtcp); err != nil {
+		first := rtp.conn
+		rtp.conn = nil
+		t.layer.Do(func() { _ = first.Close() })
 		return err
 	}
 	return nil
+}
+
+// claim removes a pair from the free ones.
+func (p *portPool) claim(n uint16) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.n {
+		at := (p.head + i) % len(p.free)
+		if p.free[at] != n {
+			continue
+		}
+		p.free[at] = p.free[p.head]
+		p.head = (p.head + 1) % len(p.free)
+		p.n--
+		return true
+	}
+	return false
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"rtcedge/media/ng"
 )
@@ -153,25 +152,21 @@ func (s *stream) info(side int, o *offer, index int) ng.MediaInfo {
 			suite = srtpSuite(f.dtls.suite.Load()).String()
 		}
 	}
+	n := s.worker.table.Counters(s, side)
 	rtp := ng.StreamInfo{
-		LocalPort: int(l.rtp.conn.LocalAddr().Port()), Advertised: l.far.rtp, Endpoint: l.far.rtp, Crypto: suite,
-		SSRC: l.in.ssrc.Load(),
+		LocalPort: int(l.number), Advertised: l.far.rtp, Endpoint: l.far.rtp, Crypto: suite, SSRC: n.SSRC, LastPacket: n.Last,
 	}
-	if p := l.latched.Load(); p != nil {
-		rtp.Endpoint, rtp.Latched = *p, true
+	if n.Source.IsValid() {
+		rtp.Endpoint, rtp.Latched = n.Source, true
 	}
-	if ns := l.in.last.Load(); ns != 0 {
-		rtp.LastPacket = time.Unix(0, ns)
-	}
-	packets, lost := int64(l.in.packets.Load()), l.in.lost.Load()
-	jitter, trip := time.Duration(l.in.jitter.Load()), time.Duration(l.trip.Load())
+	packets := int64(n.RTP.Packets)
 	rtp.Stats = ng.StreamStats{
-		Packets: packets, Bytes: int64(l.in.bytes.Load()), Errors: int64(l.drops.total()), Lost: lost, Jitter: jitter,
-		RoundTrip: trip, MOS: mos(m.Codec, packets, lost, jitter, trip),
+		Packets: packets, Bytes: int64(n.RTP.Bytes), Errors: int64(n.Drops), Lost: n.Lost, Jitter: n.Jitter,
+		RoundTrip: n.Trip, MOS: mos(m.Codec, packets, n.Lost, n.Jitter, n.Trip),
 	}
 	rtcp := ng.StreamInfo{
-		RTCP: true, LocalPort: int(l.rtcp.conn.LocalAddr().Port()), Advertised: l.far.rtcp, Endpoint: l.far.rtcp, Crypto: suite,
-		Stats: ng.StreamStats{Packets: int64(l.inRTCP.packets.Load()), Bytes: int64(l.inRTCP.bytes.Load())},
+		RTCP: true, LocalPort: int(l.localRTCP()), Advertised: l.far.rtcp, Endpoint: l.far.rtcp, Crypto: suite,
+		Stats: ng.StreamStats{Packets: int64(n.RTCP.Packets), Bytes: int64(n.RTCP.Bytes)},
 	}
 	if l.far.mux {
 		rtcp.LocalPort, rtcp.Endpoint = rtp.LocalPort, rtp.Endpoint

@@ -221,7 +221,7 @@ func (t *tap) copy(l *leg, r *route, b []byte, hdr int, from netip.AddrPort, at 
 	}
 	s := &ring.slots[head%uint64(len(ring.slots))]
 	s.tap, s.flow, s.side, s.audio = t, &r.flows[l.side], l.side, !r.plain
-	s.at, s.from, s.local, s.hdr = at, from, l.rtp.conn.LocalAddr(), hdr
+	s.at, s.from, s.local, s.hdr = at, from, l.local(), hdr
 	s.n = copy(s.data[:], b)
 	ring.head.Store(head + 1)
 }

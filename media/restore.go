@@ -121,18 +121,14 @@ func (d *dialog) restoreStream(index int, rec *streamRecord, age time.Duration) 
 	if err != nil {
 		return nil, err
 	}
-	for i := range s.legs {
-		l := &s.legs[i]
-		if err := l.network.pool.openAt(d.worker, rec.Legs[i].Port, l.rtp, l.rtcp); err != nil {
-			d.worker.remove(s)
-			return nil, err
-		}
-		l.pool, l.tos = l.network.pool, d.worker.socket.TOS
+	t := &d.worker.table
+	if err := t.Install(s, [2]uint16{rec.Legs[0].Port, rec.Legs[1].Port}); err != nil {
+		return nil, err
 	}
-	d.worker.add(s)
 	if r == nil {
 		return s, nil
 	}
+	t.fit(s, r)
 	now := d.worker.now()
 	d.worker.loop.Do(func() { s.resume(r, rec, age, now) })
 	return s, nil
@@ -227,33 +223,4 @@ func (s *stream) resume(r *route, rec *streamRecord, age time.Duration, now time
 	if r.established() {
 		s.begin()
 	}
-}
-
-// openAt takes one pair and opens its sockets.
-func (p *portPool) openAt(w *worker, n uint16, rtp, rtcp *port) error {
-	if !p.claim(n) {
-		return fmt.Errorf("port %d of %s is in use or out of range", n, p.addr)
-	}
-	if err := p.openPair(w, n, rtp, rtcp); err != nil {
-		p.give(n, false)
-		return err
-	}
-	return nil
-}
-
-// claim removes a pair from the free ones.
-func (p *portPool) claim(n uint16) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i := range p.n {
-		at := (p.head + i) % len(p.free)
-		if p.free[at] != n {
-			continue
-		}
-		p.free[at] = p.free[p.head]
-		p.head = (p.head + 1) % len(p.free)
-		p.n--
-		return true
-	}
-	return false
 }

@@ -126,22 +126,6 @@ func (s *stream) settleICE(r *route, om *offeredMedia, a int, near, far *descrip
 	return err
 }
 
-// publish gives the worker a new route. Control calls it, with call.mu held.
-func (s *stream) publish(r *route) {
-	for i := range s.legs {
-		if r.flows[i].dtls == nil {
-			s.legs[i].dtls.takeAway(s.worker)
-		}
-	}
-	s.route.Store(r)
-	if r.established() {
-		s.worker.loop.Do(s.begin)
-	}
-	for i := range s.legs {
-		s.legs[i].ice.published(r.flows[i].ice)
-	}
-}
-
 // offerRTC writes the offer of one m= line to the party of l.
 func (om *offeredMedia) offerRTC(body *sdp.Session, m *sdp.Media, l *leg, addr netip.Addr, req *ng.Request) {
 	if om.ice[1] {

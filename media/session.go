@@ -149,14 +149,10 @@ func (d *dialog) newStream(index int) (*stream, error) {
 		l := &s.legs[i]
 		l.stream, l.side, l.network = s, i, d.parties[i].network
 		l.ssrc = binary.BigEndian.Uint32(random[cnameLen+4*i:])
-		l.rtp, l.rtcp = &port{leg: l}, &port{leg: l, rtcp: true}
-		if err := l.network.pool.open(d.worker, l.rtp, l.rtcp); err != nil {
-			d.worker.remove(s)
-			return nil, err
-		}
-		l.pool, l.tos = l.network.pool, d.worker.socket.TOS
 	}
-	d.worker.add(s)
+	if err := d.worker.table.Install(s, [2]uint16{}); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
@@ -165,7 +161,7 @@ func (d *dialog) release() {
 	d.joined.end()
 	for i, s := range d.streams {
 		if s != nil {
-			d.worker.remove(s)
+			d.worker.table.Remove(s)
 			d.streams[i] = nil
 		}
 	}
@@ -201,8 +197,8 @@ func (c *call) due(now time.Time, timeout, silent time.Duration) due {
 				if l.far.silent {
 					limit = silent
 				}
-				if ns := l.in.last.Load(); ns > last.UnixNano() {
-					last = time.Unix(0, ns)
+				if at := c.worker.table.Counters(s, i).Last; at.After(last) {
+					last = at
 				}
 			}
 		}

@@ -42,6 +42,7 @@ type leg struct {
 	side      int
 	network   *network // interface
 	pool      *portPool
+	number    uint16 // of the RTP port; that for RTCP is the next one
 	rtp, rtcp *port
 	ssrc      uint32 // of everything that we send to this party
 
@@ -50,6 +51,7 @@ type leg struct {
 	pipe       *transcode.Pipe // of what this leg receives, if it was ever transcoded
 	pipeConfig transcode.PipeConfig
 	keys       sdesParty // SRTP keys; ours are kept over re-INVITEs
+	muxed      bool      // the port for RTCP is closed
 	ice        iceParty
 	dtls       dtlsParty
 	tos        int // of our sockets
@@ -81,7 +83,7 @@ type leg struct {
 type port struct {
 	leg  *leg
 	rtcp bool
-	conn *udp.Conn // set before the first route is published
+	conn *udp.Conn // set before the first route is published, then the worker's; nil is closed
 }
 
 // route says what becomes of the packets of a stream. It is immutable once published; what its pointers lead to belongs

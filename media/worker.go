@@ -21,7 +21,7 @@ type worker struct {
 	// Constant after newWorker.
 	engine *Engine
 	loop   *udp.Loop
-	socket udp.Options
+	table  table // of the streams whose packets the worker carries
 	now    func() time.Time
 	ring   *recordRing // to the recorder; nil without one
 
@@ -43,7 +43,7 @@ type worker struct {
 }
 
 func newWorker(e *Engine) (*worker, error) {
-	w := &worker{engine: e, now: e.cfg.Now, socket: udp.Options{RecvBuffer: e.cfg.RecvBuffer, TOS: e.cfg.TOS}}
+	w := &worker{engine: e, now: e.cfg.Now}
 	loop, err := udp.NewLoop(udp.LoopConfig{
 		Portable: e.cfg.Portable, Tick: w.tick, Interval: tickEvery, Now: e.cfg.Now, Steering: e.cfg.Steering,
 	})
@@ -51,6 +51,7 @@ func newWorker(e *Engine) (*worker, error) {
 		return nil, err
 	}
 	w.loop = loop
+	w.table = table{worker: w, layer: loop, socket: udp.Options{RecvBuffer: e.cfg.RecvBuffer, TOS: e.cfg.TOS}}
 	w.beats.init(loop.Do, func() { w.speak(w.now()) })
 	if e.recorder != nil {
 		w.ring = newRecordRing()
@@ -72,50 +73,22 @@ func (w *worker) run(ctx context.Context) error {
 
 // add makes the stream known to the worker: it gets reports from now on.
 func (w *worker) add(s *stream) {
-	w.loop.Do(func() {
-		s.place = len(w.streams)
-		w.streams = append(w.streams, s)
-	})
+	s.place = len(w.streams)
+	w.streams = append(w.streams, s)
 }
 
-// remove closes the stream's sockets and gives its ports back, on the loop's goroutine or, after the loop has ended and
-// closed all sockets, here.
-func (w *worker) remove(s *stream) {
-	free := func(closeConns bool) {
-		for i := range s.legs {
-			l := &s.legs[i]
-			if l.pool == nil {
-				continue
-			}
-			n := l.rtp.conn.LocalAddr().Port()
-			if closeConns {
-				_ = l.rtp.conn.Close()
-				_ = l.rtcp.conn.Close()
-			}
-			l.pool.give(n, false)
-		}
+// forget is its end.
+func (w *worker) forget(s *stream) {
+	s.closed = true
+	last := len(w.streams) - 1
+	if s.place > last || w.streams[s.place] != s {
+		return
 	}
-	for i := range s.legs {
-		s.legs[i].dtls.takeAway(w)
-		s.legs[i].ice.close()
-	}
-	done := w.loop.Do(func() {
-		s.closed = true
-		if last := len(w.streams) - 1; s.place <= last && w.streams[s.place] == s {
-			w.streams[s.place] = w.streams[last]
-			w.streams[s.place].place = s.place
-			w.streams[last] = nil
-			w.streams = w.streams[:last]
-		}
-		free(true)
-	})
-	if !done {
-		free(false)
-	}
+	w.streams[s.place] = w.streams[last]
+	w.streams[s.place].place = s.place
+	w.streams[last] = nil
+	w.streams = w.streams[:last]
 }
-
-// closeConn closes a socket that no stream uses.
-func (w *worker) closeConn(c *udp.Conn) { w.loop.Do(func() { _ = c.Close() }) }
 
 // tick sends the reports that are due: a fiftieth of the streams each time. ICE and DTLS want every tick.
 func (w *worker) tick(now time.Time) {

@@ -57,6 +57,7 @@ type Loop struct {
 		sync.Mutex
 		state  state
 		posted []func()
+		rung   bool // the driver was woken for what is posted
 	}
 
 	// Owned by the goroutine of Run.
@@ -125,21 +126,28 @@ func (l *Loop) Listen(addr netip.AddrPort, o Options, recv Receiver) (*Conn, err
 
 // Do runs fn on the loop's goroutine, in the order of the calls. Before Run the functions wait; after Run has ended
 // nothing runs and Do says false. fn must not wait for the loop.
-func (l *Loop) Do(fn func()) bool {
+func (l *Loop) Do(fn func()) bool { return l.post(fn, true) }
+
+func (l *Loop) post(fn func(), now bool) bool {
 	l.mu.Lock()
 	if l.mu.state == ended {
 		l.mu.Unlock()
 		return false
 	}
-	first := len(l.mu.posted) == 0
 	l.mu.posted = append(l.mu.posted, fn)
-	wake := first && l.mu.state == running
+	wake := now && !l.mu.rung && l.mu.state == running
+	if wake {
+		l.mu.rung = true
+	}
 	l.mu.Unlock()
 	if wake {
 		l.drv.wake()
 	}
 	return true
 }
+
+// Later is Do for what may wait: the functions run with the next packet or tick.
+func (l *Loop) Later(fn func()) bool { return l.post(fn, false) }
 
 func (l *Loop) hasEnded() bool {
 	l.mu.Lock()
@@ -188,7 +196,7 @@ func (l *Loop) runPosted() {
 	for {
 		l.mu.Lock()
 		fns := l.mu.posted
-		l.mu.posted = l.spare[:0]
+		l.mu.posted, l.mu.rung = l.spare[:0], false
 		l.mu.Unlock()
 		if len(fns) == 0 {
 			l.spare = fns
