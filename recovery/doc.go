@@ -5,7 +5,8 @@
 //  2. crash.go writes the crash by compare-and-set: of several controllers one recovers. The edges fence the dead node.
 //  3. lookup.go reads the calls that had answered legs there.
 //  4. A History rebuilds their dialogs from what was captured: collect.go asks the capture, dialog.go makes a dialog of the messages of a Call-ID
-//     (sipfields.go reads them), purely, or a refusal with its reason.
+//     purely, or a refusal with its reason: evidence.go reads them (sipfields.go), dialog_begin.go finds who called and what was confirmed,
+//     dialog_state.go how far the two have counted and where the far end is now.
 //  5. Media joins the two of a call directly, and gives others comfort noise, until their farm sides speak again.
 //  6. channel.go chooses a healthy node by rendezvous hashing and says what it is asked for: a channel with PJSIP_RECOVERY_* variables, whose INVITE
 //     goes out inside the old dialog.

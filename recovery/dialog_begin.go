@@ -1,0 +1,179 @@
+package recovery
+
+import (
+	"slices"
+
+	"rtcedge/bridge"
+)
+
+// builder goes through the messages once per question. Its steps occur in the order in which Rebuild calls them.
+type builder struct {
+	ev   Evidence
+	seen []sighting
+	d    Dialog
+}
+
+// begin finds the INVITE that began it, and so who called.
+func (b *builder) begin() error {
+	var in, out bool
+	for i := range b.seen {
+		if s := &b.seen[i]; s.cseqMethod == "INVITE" && s.request() && s.to.tag == "" {
+			in, out = in || s.received, out || s.sent
+		}
+	}
+	switch {
+	case in && out:
+		return refuse(ReasonAmbiguous, "the node called and was called with one Call-ID")
+	case in:
+		b.d.Role = bridge.LegIn
+	case out:
+		b.d.Role = bridge.LegOut
+	default:
+		return refuse(ReasonNoInvite, "the first INVITE is not in the capture")
+	}
+	b.d.CallID = b.ev.CallID
+	return nil
+}
+
+// answerOfFirst tells whether s is an answer, seen at the node, to the first INVITE or to one of its retries after 401 or 407.
+func (b *builder) answerOfFirst(s *sighting) bool {
+	return !s.request() && s.cseqMethod == "INVITE" && s.from.tag != "" && (b.d.Role == bridge.LegIn && s.sent || b.d.Role == bridge.LegOut && s.received) &&
+		b.first(s.cseq, s.from.tag) != nil
+}
+
+// first returns the first INVITE of a number.
+func (b *builder) first(cseq uint32, tag string) *sighting {
+	for i := range b.seen {
+		s := &b.seen[i]
+		if s.method == "INVITE" && s.to.tag == "" && s.cseq == cseq && s.from.tag == tag && (b.d.Role == bridge.LegIn && s.received || b.d.Role == bridge.LegOut && s.sent) {
+			return s
+		}
+	}
+	return nil
+}
+
+// answer finds the 2xx that made the dialog. Of several (RFC 3261 section 13.2.2.4) it is the one that the node kept: it says BYE to others.
+func (b *builder) answer() error {
+	var accepted []*sighting
+	last := 0
+	for i := range b.seen {
+		s := &b.seen[i]
+		if !b.answerOfFirst(s) {
+			continue
+		}
+		if s.status/100 != 2 {
+			if s.status >= 300 && s.status != 401 && s.status != 407 {
+				last = s.status
+			}
+			continue
+		}
+		if s.to.tag == "" {
+			return refuse(ReasonDamaged, "a %d to INVITE without To tag", s.status)
+		}
+		if !slices.ContainsFunc(accepted, func(a *sighting) bool { return a.to.tag == s.to.tag && a.from.tag == s.from.tag }) {
+			accepted = append(accepted, s)
+		}
+	}
+	if len(accepted) == 0 {
+		switch {
+		case last == 487 || b.cancelled():
+			return refuse(ReasonCancelled, "there is a CANCEL")
+		case last != 0:
+			return refuse(ReasonRejected, "%d", last)
+		}
+		return refuse(ReasonUnanswered, "no final answer")
+	}
+	alive := slices.DeleteFunc(slices.Clone(accepted), func(s *sighting) bool { return b.ended(s.from.tag, s.to.tag) })
+	if len(alive) > 1 {
+		acked := slices.DeleteFunc(slices.Clone(alive), func(s *sighting) bool { return !b.acked(s) })
+		if len(acked) > 0 {
+			alive = acked
+		}
+	}
+	switch len(alive) {
+	case 0:
+		return refuse(ReasonEnded, "a BYE is on the wire")
+	case 1:
+	default:
+		return refuse(ReasonAmbiguous, "%d answers of a forked INVITE live on", len(alive))
+	}
+	return b.establish(alive[0])
+}
+
+func (b *builder) cancelled() bool {
+	return slices.ContainsFunc(b.seen, func(s sighting) bool { return s.cseqMethod == "CANCEL" && (s.sent || s.received) })
+}
+
+// ended looks on every leg: a BYE counts where it was seen, whether or not it arrived and whatever was answered (B46).
+func (b *builder) ended(one, other string) bool {
+	return slices.ContainsFunc(b.seen, func(s sighting) bool {
+		return s.cseqMethod == "BYE" && (s.from.tag == one && s.to.tag == other || s.from.tag == other && s.to.tag == one)
+	})
+}
+
+func (b *builder) acked(answer *sighting) bool {
+	return slices.ContainsFunc(b.seen, func(s sighting) bool {
+		return s.method == "ACK" && s.cseq == answer.cseq && s.from.tag == answer.from.tag && s.to.tag == answer.to.tag
+	})
+}
+
+// establish takes from INVITE and 2xx what stays for the dialog's life (RFC 3261 sections 12.1.1 and 12.1.2).
+func (b *builder) establish(answer *sighting) error {
+	invite := b.first(answer.cseq, answer.from.tag)
+	for i := range b.seen {
+		s := &b.seen[i]
+		if !s.sent && !s.received || s.cseq != answer.cseq || s.from.tag != answer.from.tag || s.cseqMethod != "INVITE" {
+			continue
+		}
+		if s.request() && s.to.tag == "" && !same(s, invite) {
+			return refuse(ReasonConflict, "two copies of the first INVITE differ")
+		}
+		if s.status/100 == 2 && s.to.tag == answer.to.tag && !same(s, answer) {
+			return refuse(ReasonConflict, "two copies of the 2xx differ")
+		}
+	}
+	caller := Party{invite.from.display, invite.from.uri, invite.from.tag}
+	called := Party{invite.to.display, invite.to.uri, answer.to.tag}
+	b.d.Confirmed = answer.at
+	if b.d.Role == bridge.LegIn {
+		b.d.Local, b.d.Remote = called, caller
+		b.d.Routes = slices.Clone(invite.routes)
+		b.d.Target = invite.contact
+	} else {
+		b.d.Local, b.d.Remote = caller, called
+		b.d.Routes = slices.Clone(answer.routes)
+		slices.Reverse(b.d.Routes)
+		b.d.Target = answer.contact
+	}
+	if b.d.Local.Tag == "" || b.d.Remote.Tag == "" || b.d.Local.Tag == b.d.Remote.Tag {
+		return refuse(ReasonDamaged, "the tags do not tell the sides apart")
+	}
+	return nil
+}
+
+func same(a, b *sighting) bool {
+	return a.from == b.from && a.to == b.to && a.contact == b.contact && slices.Equal(a.routes, b.routes)
+}
+
+// mine and theirs tell who sent a request, or what an answer answers, within the dialog.
+func (b *builder) mine(s *sighting) bool {
+	return s.from.tag == b.d.Local.Tag && (s.to.tag == b.d.Remote.Tag || s.to.tag == "" && b.d.Role == bridge.LegOut)
+}
+
+func (b *builder) theirs(s *sighting) bool {
+	return s.from.tag == b.d.Remote.Tag && (s.to.tag == b.d.Local.Tag || s.to.tag == "" && b.d.Role == bridge.LegIn)
+}
+
+// confirm wants the ACK, or a request that only follows it: an UPDATE or INFO may also come before.
+func (b *builder) confirm() error {
+	for i := range b.seen {
+		s := &b.seen[i]
+		switch s.method {
+		case "ACK", "INVITE", "REFER":
+			if s.to.tag != "" && (b.mine(s) || b.theirs(s)) {
+				return nil
+			}
+		}
+	}
+	return refuse(ReasonUnconfirmed, "the 2xx has no ACK yet")
+}

@@ -1,0 +1,100 @@
+package recovery
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// sighting is a message that could be read, and where it was seen.
+type sighting struct {
+	fields
+	at       time.Time
+	sent     bool // by the node
+	received bool // by the node; neither: between edge and far end
+}
+
+func (s *sighting) request() bool { return s.method != "" }
+
+// read parses what belongs to the Call-ID, in order of time where that helps and of text where time is equal, so that the result does not depend
+// on the order of arrival.
+func read(ev Evidence) ([]sighting, error) {
+	ev.Node = holders(ev)
+	var seen []sighting
+	inner := 0
+	list := slices.Clone(ev.Messages)
+	slices.SortStableFunc(list, func(a, b Message) int {
+		if c := a.Time.Compare(b.Time); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Raw, b.Raw)
+	})
+	for _, m := range list {
+		s := sighting{at: m.Time, sent: at(ev.Node, m.Source), received: at(ev.Node, m.Destination)}
+		var err error
+		s.fields, err = parse(m.Raw)
+		switch {
+		case err != nil && (s.sent || s.received || at(ev.Farm, m.Source) || at(ev.Farm, m.Destination)):
+			return nil, refuse(ReasonDamaged, "%v (%.40q)", err, m.Raw)
+		case err != nil && maybeBye(m.Raw):
+			return nil, refuse(ReasonDamaged, "between edge and far end: %v; it may be a BYE", err)
+		case err != nil, s.callID != ev.CallID:
+			continue
+		case s.sent && s.received:
+			return nil, refuse(ReasonAmbiguous, "the node speaks with itself")
+		}
+		if s.sent || s.received {
+			inner++
+		}
+		seen = append(seen, s)
+	}
+	if inner == 0 {
+		return nil, refuse(ReasonNoMessages, "none of the Call-ID is from or to the node")
+	}
+	return seen, nil
+}
+
+// holders adds to the node's addresses those of farm nodes that have spoken for the same side: with the node's own tag in the same place.
+func holders(ev Evidence) []netip.AddrPort {
+	if len(ev.Farm) == 0 {
+		return ev.Node
+	}
+	tagOf := func(m Message, who []netip.AddrPort) string {
+		f, err := parse(m.Raw)
+		switch {
+		case !at(who, m.Source) || at(who, m.Destination) || err != nil || f.callID != ev.CallID:
+			return ""
+		case f.method != "":
+			return f.from.tag
+		}
+		return f.to.tag
+	}
+	own := map[string]bool{}
+	for _, m := range ev.Messages {
+		if tag := tagOf(m, ev.Node); tag != "" {
+			own[tag] = true
+		}
+	}
+	all := slices.Clone(ev.Node)
+	for _, a := range ev.Farm {
+		one := []netip.AddrPort{a}
+		if slices.ContainsFunc(ev.Messages, func(m Message) bool { return own[tagOf(m, one)] }) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// maybeBye tells whether a message that cannot be read could be a BYE or the answer to one.
+func maybeBye(raw string) bool {
+	var f fields
+	line, _, ok := strings.Cut(raw, "\n")
+	return !ok || f.startLine(strings.TrimSuffix(line, "\r")) != nil || f.method == "" || f.method == "BYE"
+}
+
+func at(node []netip.AddrPort, a netip.AddrPort) bool {
+	return slices.ContainsFunc(node, func(n netip.AddrPort) bool {
+		return n.Addr().Unmap() == a.Addr().Unmap() && (n.Port() == 0 || n.Port() == a.Port())
+	})
+}
