@@ -74,9 +74,24 @@ func channelFor(call *bridge.Call, leg *bridge.Leg, r Rebuilt, generation int) C
 	}
 	return Channel{
 		ID:       id + "r" + strconv.Itoa(generation),
-		Endpoint: "PJSIP/edge/" + r.RequestURI,
+		Endpoint: "PJSIP/edge/" + withoutParameters(r.RequestURI),
 		AppArgs:  "resume," + call.ID + "," + leg.ID, Variables: r.Variables,
 	}
+}
+
+// withoutParameters is a URI that Asterisk can make a channel for. The one that the phone is asked with is in the variables, whole; here
+// Asterisk would look for a transport of its own by the parameter, and with transport=ws it has none: no channel, no recovery.
+func withoutParameters(uri string) string {
+	user, host, ok := strings.Cut(uri, "@") // the user part of RFC 3261 section 25.1 may have semicolons
+	if !ok {
+		user, host = "", uri
+	}
+	host, _, _ = strings.Cut(host, ";")
+	host, _, _ = strings.Cut(host, "?")
+	if !ok {
+		return host
+	}
+	return user + "@" + host
 }
 
 // roleOf is the farm that a call lives on.

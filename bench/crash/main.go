@@ -12,18 +12,18 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"rtcedge/bench/lab"
 )
 
 // config is what the flags say.
 type config struct {
-	root, binary, modules, dir string
-	calls                      int
-	room                       int
-	call, conference           int
-	recovery                   bool
+	lab    lab.Config
+	calls  int
+	room   int
+	strict bool // goals of time are judged
 }
 
 func main() {
@@ -38,13 +38,15 @@ func main() {
 func run(ctx context.Context, out io.Writer, args []string) error {
 	var cfg config
 	f := flag.NewFlagSet("crash", flag.ContinueOnError)
-	f.StringVar(&cfg.root, "root", ".", "the checkout")
-	f.StringVar(&cfg.binary, "binary", "bin/rtcedge", "rtcedge")
-	f.StringVar(&cfg.modules, "modules", "", "module directory of asterisk-patch/build.sh; none: it is built")
-	f.StringVar(&cfg.dir, "dir", "", "folder for configurations and logs; none: a temporary one that is removed at the end")
+	f.StringVar(&cfg.lab.Root, "root", ".", "the checkout")
+	f.StringVar(&cfg.lab.Binary, "binary", "bin/rtcedge", "rtcedge")
+	f.StringVar(&cfg.lab.Modules, "modules", "", "module directory of asterisk-patch/build.sh; none: it is built")
+	f.StringVar(&cfg.lab.Dir, "dir", "", "folder for configurations and logs; none: a temporary one that is removed at the end")
 	f.IntVar(&cfg.calls, "calls", 100, "1:1 calls; each has two dialogs with the farm")
 	f.IntVar(&cfg.room, "room", 50, "participants of the conference")
-	f.BoolVar(&cfg.recovery, "recovery", true, "run rtcedge recovery; without it the scenarios show what is lost")
+	f.BoolVar(&cfg.lab.NoRecovery, "no-recovery", false, "run no rtcedge recovery: the scenarios show what is lost without")
+	f.BoolVar(&cfg.lab.NoPIDFiles, "remote", false, "recovery does not see the processes of the nodes, as if they were other machines")
+	f.BoolVar(&cfg.strict, "strict", true, "goals of time are judged; without it only what was lost")
 	only := f.String("run", "demo", "scenarios, with commas: "+strings.Join(names(), ", ")+", or all (without demo)")
 	if err := f.Parse(args); err != nil {
 		return err
@@ -61,23 +63,23 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 		return fmt.Errorf("-run %s: no such scenario (allowed: %s, all)", *only, strings.Join(names(), ", "))
 	}
 	var err error
-	if cfg.binary, err = filepath.Abs(cfg.binary); err != nil {
+	if cfg.lab.Binary, err = filepath.Abs(cfg.lab.Binary); err != nil {
 		return err
 	}
-	if cfg.modules == "" {
-		if cfg.modules, err = build(ctx, cfg.root); err != nil {
+	if cfg.lab.Modules == "" {
+		if cfg.lab.Modules, err = build(ctx, cfg.lab.Root); err != nil {
 			return err
 		}
 	}
-	if cfg.dir == "" {
-		if cfg.dir, err = os.MkdirTemp("", "crash-"); err != nil {
+	if cfg.lab.Dir == "" {
+		if cfg.lab.Dir, err = os.MkdirTemp("", "crash-"); err != nil {
 			return err
 		}
-		defer os.RemoveAll(cfg.dir)
+		defer os.RemoveAll(cfg.lab.Dir)
 	}
 	var missed []error
 	for i, s := range todo {
-		if err := s.play(ctx, out, cfg, i); err != nil {
+		if err := s.run(ctx, out, cfg, i); err != nil {
 			missed = append(missed, fmt.Errorf("%s: %w", s.name, err))
 			fmt.Fprintf(out, "%s: MISSED: %v\n", s.name, err)
 		}
@@ -103,7 +105,14 @@ func build(ctx context.Context, root string) (string, error) {
 type scenario struct {
 	name, about string
 	nodes       [2]int // call and conference
-	strike      func(ctx context.Context, l *lab) error
+	change      func(*lab.Config)
+	play        func(ctx context.Context, l *bench) error
+}
+
+// bench is a lab with what the flags say.
+type bench struct {
+	*lab.Lab
+	cfg config
 }
 
 func names() []string {
@@ -114,35 +123,37 @@ func names() []string {
 	return n
 }
 
-// play runs a scenario in a system of its own.
-func (s scenario) play(ctx context.Context, out io.Writer, cfg config, i int) error {
+// run plays a scenario in a system of its own.
+func (s scenario) run(ctx context.Context, out io.Writer, cfg config, i int) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	cfg.call, cfg.conference = s.nodes[0], s.nodes[1]
-	cfg.dir = filepath.Join(cfg.dir, fmt.Sprintf("%d-%s", i, s.name))
-	if err := os.MkdirAll(cfg.dir, 0o755); err != nil {
+	cfg.lab.Out, cfg.lab.Call, cfg.lab.Conference = out, s.nodes[0], s.nodes[1]
+	cfg.lab.Dir = filepath.Join(cfg.lab.Dir, fmt.Sprintf("%d-%s", i, s.name))
+	if err := os.MkdirAll(cfg.lab.Dir, 0o755); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "\n== %s: %s\n", s.name, s.about)
-	run, end := context.WithCancel(ctx)
-	var all sync.WaitGroup
-	defer all.Wait()
-	defer end()
-	l, err := start(run, &all, out, cfg)
-	if l != nil {
-		defer l.stop()
+	if s.change != nil {
+		s.change(&cfg.lab)
 	}
+	l, err := lab.Start(ctx, cfg.lab)
 	if err != nil {
 		return err
 	}
-	if err := s.strike(ctx, l); err != nil {
-		return errors.Join(err, l.lastWords(filepath.Join(cfg.dir, "recovery.log")))
+	defer func() { err = errors.Join(err, l.Stop()) }()
+	if err := s.play(ctx, &bench{l, cfg}); err != nil {
+		for i, loss := range l.Losses() {
+			if i < 10 {
+				l.Printf("%s", loss)
+			}
+		}
+		return errors.Join(err, lastWords(filepath.Join(cfg.lab.Dir, "recovery.log")))
 	}
 	return nil
 }
 
 // lastWords is the end of a log, for a scenario that failed.
-func (l *lab) lastWords(log string) error {
+func lastWords(log string) error {
 	b, err := os.ReadFile(log)
 	if err != nil {
 		return nil

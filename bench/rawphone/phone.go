@@ -2,13 +2,17 @@ package rawphone
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // Config is where a phone is and whom it talks to.
@@ -18,6 +22,8 @@ type Config struct {
 	Hop    netip.AddrPort // socket of the proxies in front of it; zero: none, and the phone sends from its own
 	Next   netip.AddrPort // where its requests go first
 	TCP    bool           // one connection to Next carries everything, both ways
+	WSS    bool           // the same over a secure WebSocket (RFC 7118); whose certificate it is does not matter here
+	Accept bool           // with TCP: Next connects to Listen, and the newest connection carries everything
 }
 
 // Phone is one telephone. Its methods may be called from any goroutine.
@@ -25,10 +31,11 @@ type Phone struct {
 	cfg   Config
 	own   net.PacketConn // nil with TCP
 	hop   net.PacketConn // nil without
-	tcp   net.Conn       // nil without
+	door  net.Listener   // nil unless the far end connects
 	media *Media
 
 	mu    sync.Mutex
+	tcp   net.Conn   // TCP or WSS; nil without
 	queue []*Message // not yet taken
 	log   []*Message
 	seen  map[string]bool
@@ -42,22 +49,48 @@ func New(cfg Config) (*Phone, error) {
 	if p.media, err = newMedia(cfg.Listen.Addr()); err != nil {
 		return nil, err
 	}
-	if cfg.TCP {
+	switch {
+	case cfg.WSS:
+		p.tcp, err = dialWSS(cfg.Next)
+	case cfg.TCP && cfg.Accept:
+		p.door, err = net.Listen("tcp", cfg.Listen.String())
+	case cfg.TCP:
 		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(cfg.Listen), Timeout: 5 * time.Second}
-		if p.tcp, err = d.Dial("tcp", cfg.Next.String()); err != nil {
-			return nil, errors.Join(err, p.Close())
-		}
-		return p, nil
+		p.tcp, err = d.Dial("tcp", cfg.Next.String())
+	default:
+		return p, p.bind()
 	}
-	if p.own, err = net.ListenPacket("udp", cfg.Listen.String()); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
-	if cfg.Hop.IsValid() {
-		if p.hop, err = net.ListenPacket("udp", cfg.Hop.String()); err != nil {
-			return nil, errors.Join(err, p.Close())
-		}
-	}
 	return p, nil
+}
+
+// dialWSS opens a WebSocket of subprotocol sip; each Write is one message of it.
+func dialWSS(to netip.AddrPort) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test phone
+	ws, res, err := websocket.Dial(ctx, "wss://"+to.String()+"/ws", &websocket.DialOptions{Subprotocols: []string{"sip"}, HTTPClient: client})
+	if err != nil {
+		return nil, err
+	}
+	if res.Body != nil {
+		_ = res.Body.Close()
+	}
+	ws.SetReadLimit(1 << 20)
+	return websocket.NetConn(context.Background(), ws, websocket.MessageText), nil
+}
+
+// bind opens the UDP sockets.
+func (p *Phone) bind() (err error) {
+	if p.own, err = net.ListenPacket("udp", p.cfg.Listen.String()); err == nil && p.cfg.Hop.IsValid() {
+		p.hop, err = net.ListenPacket("udp", p.cfg.Hop.String())
+	}
+	if err != nil {
+		return errors.Join(err, p.Close())
+	}
+	return nil
 }
 
 // Run reads until ctx ends, then closes everything.
@@ -70,7 +103,10 @@ func (p *Phone) Run(ctx context.Context) error {
 		wg.Go(func() { p.datagrams(p.hop, true) })
 	}
 	if p.tcp != nil {
-		wg.Go(p.stream)
+		wg.Go(func() { p.stream(p.tcp) })
+	}
+	if p.door != nil {
+		wg.Go(func() { p.accept(&wg) })
 	}
 	wg.Go(p.media.receive)
 	<-ctx.Done()
@@ -83,21 +119,38 @@ func (p *Phone) Run(ctx context.Context) error {
 // Close frees the sockets of a phone that does not run.
 func (p *Phone) Close() error {
 	var errs []error
-	for _, c := range []interface{ Close() error }{p.own, p.hop, p.tcp} {
-		switch c := c.(type) {
-		case net.PacketConn:
-			errs = append(errs, c.Close())
-		case net.Conn:
-			errs = append(errs, c.Close())
-		}
+	if p.own != nil {
+		errs = append(errs, p.own.Close())
+	}
+	if p.hop != nil {
+		errs = append(errs, p.hop.Close())
+	}
+	if p.door != nil {
+		errs = append(errs, p.door.Close())
+	}
+	if c := p.conn(); c != nil {
+		_ = c.SetDeadline(time.Now()) // a WebSocket's Close waits for the far end's
+		_ = c.Close()
 	}
 	return errors.Join(append(errs, p.media.rtp.Close())...)
 }
 
+// conn is the connection, or nil.
+func (p *Phone) conn() net.Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tcp
+}
+
 // Addr is the phone's own SIP address.
 func (p *Phone) Addr() netip.AddrPort {
-	if p.tcp != nil {
-		return p.tcp.LocalAddr().(*net.TCPAddr).AddrPort()
+	switch {
+	case p.cfg.WSS:
+		return netip.AddrPortFrom(p.cfg.Listen.Addr(), 5060) // nobody connects to it
+	case p.door != nil:
+		return p.door.Addr().(*net.TCPAddr).AddrPort()
+	case p.cfg.TCP:
+		return p.conn().LocalAddr().(*net.TCPAddr).AddrPort()
 	}
 	return p.own.LocalAddr().(*net.UDPAddr).AddrPort()
 }
@@ -123,7 +176,10 @@ func (p *Phone) Next() netip.AddrPort {
 func (p *Phone) Media() *Media { return p.media }
 
 func (p *Phone) transport() string {
-	if p.tcp != nil {
+	switch {
+	case p.cfg.WSS:
+		return "WSS"
+	case p.cfg.TCP:
 		return "TCP"
 	}
 	return "UDP"
@@ -134,7 +190,10 @@ func (p *Phone) identity() string {
 }
 
 func (p *Phone) contact() string {
-	if p.tcp != nil {
+	switch {
+	case p.cfg.WSS:
+		return fmt.Sprintf("<sip:%s@%s;transport=ws>", p.cfg.User, p.Addr())
+	case p.cfg.TCP:
 		return fmt.Sprintf("<sip:%s@%s;transport=tcp>", p.cfg.User, p.Addr())
 	}
 	return fmt.Sprintf("<sip:%s@%s>", p.cfg.User, p.Addr())
@@ -142,8 +201,12 @@ func (p *Phone) contact() string {
 
 // Send writes a message: a request to the next hop, a response to where its request came from.
 func (p *Phone) Send(m *Message) error {
-	if p.tcp != nil {
-		_, err := p.tcp.Write(m.Bytes())
+	if p.cfg.TCP || p.cfg.WSS {
+		c := p.conn()
+		if c == nil {
+			return fmt.Errorf("phone %s: nobody has connected", p.cfg.User)
+		}
+		_, err := c.Write(m.Bytes())
 		return err
 	}
 	conn, to := p.own, p.Next()
@@ -171,11 +234,29 @@ func (p *Phone) datagrams(conn net.PacketConn, hop bool) {
 	}
 }
 
-func (p *Phone) stream() {
+// accept takes connections until the door is closed.
+func (p *Phone) accept(wg *sync.WaitGroup) {
+	for {
+		c, err := p.door.Accept()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		old := p.tcp
+		p.tcp = c
+		p.mu.Unlock()
+		if old != nil {
+			_ = old.Close()
+		}
+		wg.Go(func() { p.stream(c) })
+	}
+}
+
+func (p *Phone) stream(c net.Conn) {
 	var have []byte
 	buf := make([]byte, 65536)
 	for {
-		n, err := p.tcp.Read(buf)
+		n, err := c.Read(buf)
 		if err != nil {
 			return
 		}

@@ -10,14 +10,19 @@ import (
 	"rtcedge/recovery/hep"
 )
 
-// TestB12HEPOfBothLegs: a collector gets what came in and what went out, with the Call-ID as correlation id.
+// TestB12HEPOfBothLegs: a collector gets what came in and what went out, with the Call-ID as correlation id; so does every further one.
 func TestB12HEPOfBothLegs(t *testing.T) {
 	collector, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer collector.Close()
-	args, state := freeUp(t, "--hep", "udp:"+collector.LocalAddr().String(), "--hep-id", "77")
+	other, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	args, state := freeUp(t, "--hep", "udp:"+collector.LocalAddr().String(), "--hep", "udp:"+other.LocalAddr().String(), "--hep-id", "77")
 	out := start(t, args...)
 	edge := readState(t, state, out).SIP
 	phone, err := net.Dial("udp", edge)
@@ -48,5 +53,15 @@ func TestB12HEPOfBothLegs(t *testing.T) {
 	if in.Source.String() != phone.LocalAddr().String() || in.Destination.String() != edge || reply.Source != in.Destination || reply.Destination != in.Source ||
 		in.CaptureID != 77 || time.Since(in.Time) > time.Minute {
 		t.Errorf("in %v -> %v (%d, %v), out %v -> %v", in.Source, in.Destination, in.CaptureID, in.Time, reply.Source, reply.Destination)
+	}
+	for seen := 0; seen < 2; {
+		_ = other.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, _, err := other.ReadFrom(buf)
+		if err != nil {
+			t.Fatalf("the second collector has %d of 2 messages: %v", seen, err)
+		}
+		if p, fault := hep.Parse(buf[:n]); fault == hep.FaultNone && string(p.CorrelationID) == "hep-test" {
+			seen++
+		}
 	}
 }

@@ -168,7 +168,7 @@ func (c *sipRole) run(e *env) error {
 	}
 	if tap != nil {
 		cfg.Tap = tap
-		parts, sources = append(parts, tap.part), append(sources, tap.source)
+		parts, sources = append(parts, tap.parts()...), append(sources, tap.source)
 	}
 	proxy, err := sip.New(cfg)
 	if err != nil {

@@ -135,7 +135,7 @@ func (c *upRole) run(e *env) error {
 	}
 	if tap != nil {
 		scfg.Tap = tap
-		parts, sources = append(parts, tap.part), append(sources, tap.source)
+		parts, sources = append(parts, tap.parts()...), append(sources, tap.source)
 	}
 	proxy, err := sip.New(scfg)
 	if err != nil {

@@ -37,13 +37,19 @@ type Config struct {
 	Users       int            // accounts 1001...; default 9
 	ARIPassword string         // default: a random one
 	Database    string         // of the registrars
-	Capture     netip.AddrPort // HEP collector of farms and edge; none: no capture
+	Capture     netip.AddrPort // where recovery takes HEP; a second controller has the next port
+	HEP         netip.AddrPort // where farms and edge send it; default: Capture; neither: no capture
 	Secret      string         // of the edge; default: a random one
 
 	AsteriskArgs, MediaArgs, EdgeArgs []string // more flags of asterisk-config, media and sip
 	Bridge                            []string // flags of `rtcedge bridge` beside --ari and --api; nil: no bridge
 	Recovery                          []string // flags of `rtcedge recovery` beside those that follow from the system; nil: no recovery
+	Controllers                       int      // how many of them; default 1
+	NoPIDFiles                        bool     // recovery sees the nodes over the network only, as those of other machines
 	Modules                           string   // a module directory of asterisk-patch/build.sh for call and conference nodes; "": Debian's
+
+	// Enter is what runs a node's or role's command somewhere else: the prefix of its command line; nil: here.
+	Enter func(name string) []string
 }
 
 // Account is one that may register.
@@ -56,8 +62,8 @@ type System struct {
 	Nodes    []*Node
 	Media    *Process
 	Edge     *Process
-	BridgeP  *Process // nil without a bridge
-	RecoverP *Process // nil without a recovery
+	BridgeP  *Process   // nil without a bridge
+	RecoverP []*Process // the controllers
 }
 
 // Internal is the edge's address as farms see it.
@@ -92,6 +98,12 @@ func (c *Config) fill() error {
 		if *n == 0 {
 			*n = 1
 		}
+	}
+	if c.Controllers == 0 && c.Recovery != nil {
+		c.Controllers = 1
+	}
+	if !c.HEP.IsValid() {
+		c.HEP = c.Capture
 	}
 	if c.Users == 0 {
 		c.Users = 9
@@ -136,10 +148,14 @@ func Start(cfg Config) (s *System, err error) {
 			return s, err
 		}
 	}
-	if cfg.Recovery != nil {
-		s.RecoverP, err = s.StartRecovery()
+	for i := range cfg.Controllers {
+		p, err := s.StartRecovery(i)
+		if err != nil {
+			return s, err
+		}
+		s.RecoverP = append(s.RecoverP, p)
 	}
-	return s, err
+	return s, nil
 }
 
 // startNodes starts all nodes at once: each takes a second or more.
@@ -195,8 +211,11 @@ func (s *System) StartEdge() (*Process, error) {
 		}
 		args = append(args, "--farm", role+"="+strings.Join(nodes, ","))
 	}
-	if s.Capture.IsValid() {
-		args = append(args, "--hep", "udp:"+s.Capture.String())
+	if s.HEP.IsValid() {
+		args = append(args, "--hep", "udp:"+s.HEP.String())
+		for i := 1; i < s.Controllers && s.HEP == s.Capture; i++ {
+			args = append(args, "--hep", "udp:"+s.capture(i).String())
+		}
 	}
 	if s.Secret != "" {
 		args = append(args, "--secret", s.Secret)
@@ -213,26 +232,55 @@ func (s *System) StartBridge(more ...string) (*Process, error) {
 	return s.role("bridge", append(append(args, s.Bridge...), more...)...)
 }
 
-// StartRecovery runs `rtcedge recovery` over the call and conference nodes; the capture comes to it.
-func (s *System) StartRecovery(more ...string) (*Process, error) {
-	args := []string{"--capture", "udp:" + s.Capture.String(), "--edge-admin", "http://" + s.Admin("sip").String(), "--media", "ng:" + s.NG().String()}
+// capture is where a controller takes HEP.
+func (c *Config) capture(i int) netip.AddrPort {
+	return netip.AddrPortFrom(c.Capture.Addr(), c.Capture.Port()+uint16(i))
+}
+
+// Controller is the admin port of the i-th recovery.
+func (c *Config) Controller(i int) netip.AddrPort {
+	return netip.AddrPortFrom(c.Inside, c.Admin("recovery").Port()+uint16(i))
+}
+
+// StartRecovery runs the i-th `rtcedge recovery` over the call and conference nodes; a capture of its own comes to each.
+func (s *System) StartRecovery(i int, more ...string) (*Process, error) {
+	args := []string{"--capture", "udp:" + s.capture(i).String(), "--edge-admin", "http://" + s.Admin("sip").String(), "--media", "ng:" + s.NG().String()}
 	for _, n := range s.Nodes {
-		if n.Role != "registrar" {
-			ari := n.ARI[strings.LastIndexByte(n.ARI, '@')+1:]
-			args = append(args, "--farm", n.ARI, "--pid-file", ari+"="+filepath.Join(n.Dir, "run", "asterisk.pid"))
+		if n.Role == "registrar" {
+			continue
+		}
+		args = append(args, "--farm", n.ARI)
+		if !s.NoPIDFiles {
+			args = append(args, "--pid-file", n.ARI[strings.LastIndexByte(n.ARI, '@')+1:]+"="+filepath.Join(n.Dir, "run", "asterisk.pid"))
 		}
 	}
-	return s.role("recovery", append(append(args, s.Recovery...), more...)...)
+	name := "recovery"
+	if i > 0 {
+		name += fmt.Sprint(i + 1)
+	}
+	return s.program(name, "recovery", s.Controller(i), append(append(args, s.Recovery...), more...)...)
 }
 
 // role runs a role of rtcedge and waits for its admin port to be ready.
 func (s *System) role(name string, args ...string) (*Process, error) {
-	admin := s.Admin(name).String()
-	p, err := start(s.Dir, name, append([]string{s.Binary, name, "--admin", admin, "--drain-notice", "0s", "--drain-limit", "2s"}, args...)...)
+	return s.program(name, name, s.Admin(name), args...)
+}
+
+// program is a role under a name and an admin port of its own.
+func (s *System) program(name, role string, admin netip.AddrPort, args ...string) (*Process, error) {
+	argv := append(s.enter(name), s.Binary, role, "--admin", admin.String(), "--drain-notice", "0s", "--drain-limit", "2s")
+	p, err := start(s.Dir, name, append(argv, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	return p, p.until("listener at its admin port", 15*time.Second, func() bool { return reachable(admin) })
+	return p, p.until("listener at its admin port", 15*time.Second, func() bool { return reachable(admin.String()) })
+}
+
+func (c *Config) enter(name string) []string {
+	if c.Enter == nil {
+		return nil
+	}
+	return slices.Clone(c.Enter(name))
 }
 
 func reachable(addr string) bool {
@@ -264,7 +312,7 @@ func (s *System) Processes() []*Process {
 	for _, n := range s.Nodes {
 		out = append(out, n.Process)
 	}
-	for _, p := range []*Process{s.Media, s.Edge, s.BridgeP, s.RecoverP} {
+	for _, p := range append([]*Process{s.Media, s.Edge, s.BridgeP}, s.RecoverP...) {
 		if p != nil {
 			out = append(out, p)
 		}

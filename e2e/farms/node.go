@@ -40,8 +40,8 @@ func (c *Config) startNode(role, id string, ip netip.Addr, more ...string) (*Nod
 	if role == "registrar" {
 		args = append(args, "--accounts", filepath.Join(c.Dir, "accounts"))
 	}
-	if c.Capture.IsValid() {
-		args = append(args, "--hep", c.Capture.String())
+	if c.HEP.IsValid() {
+		args = append(args, "--hep", c.HEP.String())
 	}
 	out, err := exec.Command(c.Binary, append(append(args, c.AsteriskArgs...), more...)...).CombinedOutput()
 	if err != nil {
@@ -53,7 +53,7 @@ func (c *Config) startNode(role, id string, ip netip.Addr, more ...string) (*Nod
 			return nil, fmt.Errorf("modules of %s: %w: %s", id, err, out)
 		}
 	}
-	if n.Process, err = start(c.Dir, id, "sh", n.script, "run", "--bind", n.Dir, "asterisk", "-f", "-q", "-C", "/mnt/asterisk.conf"); err != nil {
+	if n.Process, err = start(c.Dir, id, append(c.enter(id), "sh", n.script, "run", "--bind", n.Dir, "asterisk", "-f", "-q", "-C", "/mnt/asterisk.conf")...); err != nil {
 		return nil, err
 	}
 	return n, n.ready()

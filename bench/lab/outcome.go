@@ -1,0 +1,190 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Outcome is what all phones of a strike saw.
+type Outcome struct {
+	Legs      int
+	Recovered int             // got a re-INVITE, and media after it
+	Invited   []time.Duration // strike to re-INVITE
+	Talking   []time.Duration // strike to the first packet after the re-INVITE
+	Silences  []time.Duration // longest time without a packet of the far end
+	Byes      int
+	Again     int      // re-INVITEs beside the first
+	Strangers []string // requests of no dialog
+	Wrong     []string // requests of a dialog that are not right
+	Missing   []string
+}
+
+// Back tells whether a phone got its re-INVITE and hears the far end since.
+func (l *Leg) Back() bool {
+	s := l.Seen()
+	if len(s.Invited) == 0 {
+		return false
+	}
+	h := l.Media().Heard()
+	return h.Last.After(s.Invited[len(s.Invited)-1]) && time.Since(h.Last) < 200*time.Millisecond
+}
+
+// Settle waits until every leg that a strike hit has its re-INVITE and hears again, or the time is up, and reads the phones.
+func Settle(ctx context.Context, legs []*Leg, struck time.Time, limit time.Duration) Outcome {
+	o := Outcome{Legs: len(legs)}
+	for time.Since(struck) < limit && ctx.Err() == nil && !All(legs, (*Leg).Back) {
+		Sleep(ctx, 20*time.Millisecond)
+	}
+	Sleep(ctx, time.Second) // for a second re-INVITE or a BYE that must not come
+	for _, p := range legs {
+		s, h := p.Seen(), p.Media().Heard()
+		o.Byes += s.Byes
+		o.Strangers = append(o.Strangers, s.Strangers...)
+		o.Wrong = append(o.Wrong, s.Wrong...)
+		if !p.Back() {
+			o.Missing = append(o.Missing, fmt.Sprintf("%s (%d re-INVITEs, %d refused, %d BYEs, last packet %.1f s after the strike)", p.Name, len(s.Invited), s.Refused, s.Byes, h.Last.Sub(struck).Seconds()))
+			continue
+		}
+		o.Recovered++
+		o.Again += len(s.Invited) - 1
+		o.Invited = append(o.Invited, s.Invited[0].Sub(struck))
+		if first := p.Media().FirstAfter(s.Invited[0]); !first.IsZero() {
+			o.Talking = append(o.Talking, first.Sub(struck))
+		}
+		o.Silences = append(o.Silences, max(h.Longest, time.Since(h.Last)))
+	}
+	slices.Sort(o.Invited)
+	slices.Sort(o.Talking)
+	slices.Sort(o.Silences)
+	return o
+}
+
+// All tells whether ok holds for every element.
+func All[T any](items []T, ok func(T) bool) bool {
+	return !slices.ContainsFunc(items, func(it T) bool { return !ok(it) })
+}
+
+// Quantile of a sorted list; 0 where it is empty.
+func Quantile(sorted []time.Duration, q float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+func line(d []time.Duration) string {
+	ms := func(q float64) int64 { return Quantile(d, q).Milliseconds() }
+	return fmt.Sprintf("p50 %d, p90 %d, p99 %d, max %d", ms(.5), ms(.9), ms(.99), ms(1))
+}
+
+// Print writes the outcome into the timeline.
+func (o Outcome) Print(l *Lab) {
+	l.Printf("%d of %d legs recovered; BYEs seen %d; re-INVITEs beside the first %d; requests that are not right %d; of no dialog %d",
+		o.Recovered, o.Legs, o.Byes, o.Again, len(o.Wrong), len(o.Strangers))
+	l.Printf("strike to re-INVITE, ms: %s", line(o.Invited))
+	l.Printf("strike to media by the new node, ms: %s", line(o.Talking))
+	l.Printf("silence of a phone, ms:  %s", line(o.Silences))
+	for i, m := range o.Missing {
+		if i == 5 {
+			l.Printf("and %d more", len(o.Missing)-i)
+			break
+		}
+		l.Printf("not recovered: %s", m)
+	}
+}
+
+// Goal is what an outcome must reach; 0 is not judged.
+type Goal struct {
+	P50, P99  time.Duration // of the time until the phone hears its far end by the new node
+	Silence99 time.Duration // of the longest silence
+}
+
+// Judge compares an outcome with its goal.
+func (o Outcome) Judge(g Goal) error {
+	var errs []error
+	if o.Recovered != o.Legs || o.Legs == 0 {
+		errs = append(errs, fmt.Errorf("%d of %d legs recovered", o.Recovered, o.Legs))
+	}
+	if o.Byes != 0 {
+		errs = append(errs, fmt.Errorf("%d BYEs", o.Byes))
+	}
+	if len(o.Wrong)+len(o.Strangers) != 0 {
+		errs = append(errs, fmt.Errorf("requests of no dialog %v, not right %v", o.Strangers, o.Wrong))
+	}
+	for _, c := range []struct {
+		what  string
+		d     []time.Duration
+		q     float64
+		limit time.Duration
+	}{{"p50 until media", o.Talking, .5, g.P50}, {"p99 until media", o.Talking, .99, g.P99}, {"p99 of the silence", o.Silences, .99, g.Silence99}} {
+		if v := Quantile(c.d, c.q); c.limit > 0 && v > c.limit {
+			errs = append(errs, fmt.Errorf("%s is %v, goal %v", c.what, v, c.limit))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Farewell has every caller hang up, and wants 200 for each BYE and a BYE at each far end.
+func (l *Lab) Farewell(ctx context.Context, pairs []Pair) error {
+	return l.farewell(ctx, pairs, func(p Pair) (from, to *Leg) { return p.A, p.B }, "callers")
+}
+
+// FarewellBoth has every second callee hang up instead, so that both roles of the farm are heard.
+func (l *Lab) FarewellBoth(ctx context.Context, pairs []Pair) error {
+	even, odd := []Pair{}, []Pair{}
+	for i, p := range pairs {
+		if i/2%2 == 0 {
+			even = append(even, p)
+		} else {
+			odd = append(odd, p)
+		}
+	}
+	return errors.Join(l.Farewell(ctx, even), l.farewell(ctx, odd, func(p Pair) (from, to *Leg) { return p.B, p.A }, "callees"))
+}
+
+func (l *Lab) farewell(ctx context.Context, pairs []Pair, ends func(Pair) (from, to *Leg), who string) error {
+	err := Each(pairs, 20, func(p Pair) error {
+		from, to := ends(p)
+		if err := from.HangUp(ctx); err != nil {
+			return err
+		}
+		for end := time.Now().Add(answerTime); to.Seen().Byes == 0; Sleep(ctx, 20*time.Millisecond) {
+			if time.Now().After(end) {
+				return fmt.Errorf("%s hung up, %s got no BYE", from.Name, to.Name)
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		l.Printf("afterwards %d BYEs of %s: all answered 200, and every far end got one", len(pairs), who)
+	}
+	return err
+}
+
+// Undisturbed wants every phone to hear the far end without a gap and with no request since the last mark.
+func (l *Lab) Undisturbed() error {
+	var errs []error
+	for _, p := range l.Legs {
+		s, h := p.Seen(), p.Media().Heard()
+		if len(s.Invited) > 0 || s.Refused > 0 || s.Byes > 0 || len(s.Strangers) > 0 || len(s.Wrong) > 0 {
+			errs = append(errs, fmt.Errorf("%s saw %d re-INVITEs, %d BYEs, of no dialog %v, wrong %v", p.Name, len(s.Invited)+s.Refused, s.Byes, s.Strangers, s.Wrong))
+		}
+		if gap := time.Since(h.Last); gap > time.Second {
+			errs = append(errs, fmt.Errorf("%s hears nothing for %v", p.Name, gap.Round(time.Millisecond)))
+		}
+	}
+	if n := len(errs); n > 5 {
+		errs = append(errs[:5], fmt.Errorf("and %d more", n-5))
+	}
+	return errors.Join(errs...)
+}
+
+// Mark begins a measurement at all phones.
+func (l *Lab) Mark() {
+	for _, p := range l.Legs {
+		p.Mark()
+	}
+}
