@@ -77,6 +77,8 @@ type Bridge struct {
 
 	// Set by Run before ready is closed.
 	ready   chan struct{}
+	taking  chan struct{} // closed when a node is controlled for the first time
+	first   sync.Once     // closes it
 	ctx     context.Context
 	buckets struct{ nodes, calls, conferences, flows *store.Bucket }
 	flows   *flowBook
@@ -104,7 +106,7 @@ func New(cfg Config) (*Bridge, error) {
 	}
 	b := &Bridge{cfg: cfg, actions: newTimings(doAnswer, doRing, doHangup, doResolve, doOriginate, doCreateBridge, doDestroy, doJoin, doLeave, doMute,
 		doMusic, doPlay, doStopPlay, doRecord, doStopRecord, doSnoop), setup: newTimings(stepResolved, stepOriginated, stepRinging, stepRung, stepAnswered,
-		stepTalking), hub: newHub(), flows: newFlowBook(cfg.Flows), ready: make(chan struct{}),
+		stepTalking), hub: newHub(), flows: newFlowBook(cfg.Flows), ready: make(chan struct{}), taking: make(chan struct{}),
 		calls: map[string]*session{}, channels: map[string]*session{}, meeting: map[string]*session{}}
 	for _, u := range cfg.Nodes {
 		client, err := ari.NewClient(ari.ClientConfig{URL: u, App: App, Logger: cfg.Logger})
@@ -266,6 +268,9 @@ func (b *Bridge) closed(s *session) {
 	}
 	b.stats.ended.Add(1)
 }
+
+// Ready is closed when calls of a node have come under control for the first time.
+func (b *Bridge) Ready() <-chan struct{} { return b.taking }
 
 // Drain takes no new calls from now on.
 func (b *Bridge) Drain() {

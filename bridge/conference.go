@@ -110,7 +110,7 @@ func (b *Bridge) conference(name string) *session {
 }
 
 func (b *Bridge) openConference(n *node, name string) (*session, error) {
-	c := Call{ID: newID(), Node: n.id(), Conference: name, Number: name, Created: time.Now(), Owner: b.cfg.Owner, Legs: []Leg{}}
+	c := Call{ID: newID(), Node: n.id(), Conference: name, Number: name, Created: time.Now(), Owner: b.cfg.Owner, Legs: []Leg{}, Tones: b.cfg.Rules.Tones}
 	if set, err := b.settings(b.ctx, name); err == nil {
 		c.PIN, c.ModeratorPIN, c.Tones, c.MaxLegs, c.Locked, c.Stay = set.PIN, set.ModeratorPIN, set.Tones, set.MaxLegs, set.Locked, true
 	}

@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -40,11 +41,11 @@ func startUp(t *testing.T, more ...string) *edge {
 		"--sip-port", port(host), "--tls-port", strconv.Itoa(int(e.TLS.Port())),
 		"--ws-port", strconv.Itoa(int(e.WS.Port())), "--wss-port", strconv.Itoa(int(e.WSS.Port())),
 		"--farm-port", port(local), "--internal-port", port(local), "--listen-ng", freePort(t, local).String(),
-		"--admin", freePort(t, local).String(), "--drain-notice", "0s", "--drain-limit", "2s",
+		"--api", freePort(t, local).String(), "--admin", freePort(t, local).String(), "--drain-notice", "0s", "--drain-limit", "2s",
 		"--port-min", "10000", "--port-max", "11999", "--farm-port-min", "12000", "--farm-port-max", "13999"}, more...)...)
 	limit := time.Now().Add(15 * time.Second)
 	for {
-		if data, err := os.ReadFile(state); err == nil && json.Unmarshal(data, e) == nil && e.SIP.IsValid() {
+		if data, err := os.ReadFile(state); err == nil && json.Unmarshal(data, e) == nil && e.SIP.IsValid() && e.ready() {
 			return e
 		}
 		select {
@@ -99,4 +100,14 @@ func TestBaresipEcho(t *testing.T) {
 		}
 	})
 	endsWell(t, e.proc)
+}
+
+// ready is when it takes calls: its bridge controls its farm.
+func (e *edge) ready() bool {
+	resp, err := http.Get("http://" + e.Admin.String() + "/readyz")
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }

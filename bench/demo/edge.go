@@ -168,7 +168,7 @@ func startEdge(ctx context.Context, program string) (*ownEdge, upState, error) {
 	args := []string{"up", "--listen-ip", "127.0.0.1", "--state-file", state, "--drain-notice", "0s", "--drain-limit", "2s",
 		"--port-min", strconv.Itoa(edgePorts), "--port-max", strconv.Itoa(edgePortsEnd),
 		"--farm-port-min", strconv.Itoa(farmPorts), "--farm-port-max", strconv.Itoa(farmPortsEnd),
-		"--admin", "127.0.0.1:0", "--listen-ng", "127.0.0.1:0"}
+		"--admin", "127.0.0.1:0", "--listen-ng", "127.0.0.1:0", "--api", "127.0.0.1:0"}
 	for _, name := range []string{"--sip-port", "--tls-port", "--ws-port", "--wss-port", "--farm-port", "--internal-port"} {
 		args = append(args, name, "0")
 	}

@@ -17,23 +17,16 @@ import (
 
 type bridgeRole struct {
 	common
+	controlKnobs
 	ari       []string
 	api       netip.AddrPort
 	advertise string
-	tokens    string
 	store     string
 	storeDir  string
 	replicas  int
-	provider  string
-	users     []string
-	flows     string
-	ring      time.Duration
-	longest   time.Duration
-	linger    time.Duration
 	grace     time.Duration
 	lease     time.Duration
 	maxCalls  int
-	maxLegs   int
 }
 
 func runBridge(e *env) error {
@@ -55,25 +48,13 @@ func parseBridge(e *env) (*bridgeRole, error) {
 	})
 	s.Addr(&c.api, "api", loopback(8090), "HTTP API; its document is /v1/openapi.json")
 	s.String(&c.advertise, "api-advertise", "", "IP:PORT", "address by which other bridge processes reach the API; none: that of --api")
-	s.String(&c.tokens, "token-file", "", "FILE", "tokens that the API takes, one a line; none: no token is asked for, on loopback only")
 	s.String(&c.store, "store", store.Embedded, "URL", "shared state: embedded, or nats://IP:PORT[,nats://...]")
 	s.String(&c.storeDir, "store-dir", "", "DIR", "files of the embedded store; none: in memory")
 	s.Int(&c.replicas, "store-replicas", 1, 1, 5, "COPIES", "copies of each record in an external store")
-	s.String(&c.provider, "provider", "", "URI", "where numbers go that are no user: a SIP URI with {number}; none: they are refused with 404")
-	s.List(&c.users, "user", nil, "USER=URI", "a user with a fixed address, besides those that register", "USER=sip:...", func(t string) error {
-		if name, uri, ok := strings.Cut(t, "="); !ok || name == "" || !strings.HasPrefix(uri, "sip") {
-			return errors.New("not USER=URI")
-		}
-		return nil
-	})
-	s.String(&c.flows, "flows", "", "FILE", "flows by number, YAML or JSON")
-	s.Duration(&c.ring, "ring-timeout", 30*time.Second, time.Second, "a leg that does not answer ends after it")
-	s.Duration(&c.longest, "max-duration", 0, 0, "a leg ends after it; 0 is off")
-	s.Duration(&c.linger, "conference-linger", time.Minute, time.Second, "a conference with nobody in it ends after it, unless it was set by the API")
 	s.Duration(&c.grace, "recovery-wait", time.Minute, time.Second, "legs of a crashed node wait for their recovery so long")
 	s.Duration(&c.lease, "lease", 1200*time.Millisecond, 300*time.Millisecond, "a process that dies loses its nodes to another one after it")
 	s.Int(&c.maxCalls, "max-calls", 10000, 1, 1000000, "CALLS", "more calls are refused with 503")
-	s.Int(&c.maxLegs, "max-legs", 500, 2, 5000, "LEGS", "of one call or conference")
+	c.controlKnobs.declare(s)
 	c.common.declare(s, netip.AddrPort{}, 0, 10*time.Second)
 	if err := usage(s.Parse(e.args, e.out)); err != nil {
 		return nil, err
@@ -91,25 +72,13 @@ func (c *bridgeRole) run(e *env) error {
 	if err != nil {
 		return flagError("bridge", "token-file", err, "a file with a token a line")
 	}
-	cfg := bridge.Config{Nodes: c.ari, Store: st, Owner: c.advertise, LeaseTTL: c.lease, MaxCalls: c.maxCalls, Logger: e.log,
-		Numbers: bridge.Numbers{Provider: c.provider},
-		Rules:   bridge.Rules{RingTimeout: c.ring, MaxDuration: c.longest, MaxLegs: c.maxLegs, Linger: c.linger, LostGrace: c.grace}}
+	cfg, err := c.config("bridge", e, c.ari)
+	if err != nil {
+		return err
+	}
+	cfg.Store, cfg.Owner, cfg.LeaseTTL, cfg.MaxCalls, cfg.Rules.LostGrace = st, c.advertise, c.lease, c.maxCalls, c.grace
 	if cfg.Owner == "" {
 		cfg.Owner = c.api.String()
-	}
-	registrars, err := bridge.NewRegistrars(c.ari)
-	if err != nil {
-		return usage(err)
-	}
-	cfg.Directory = directory{fixedUsers(c.users), registrars}
-	if c.flows != "" {
-		text, err := os.ReadFile(c.flows)
-		if err != nil {
-			return flagError("bridge", "flows", err, "a file of flows")
-		}
-		if cfg.Flows, err = bridge.ParseFlows(c.flows, text); err != nil {
-			return usage(err)
-		}
 	}
 	b, err := bridge.New(cfg)
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 type farmRole struct {
 	common
 	farmKnobs
+	controlKnobs
+	api     netip.AddrPort
 	listen  []string
 	roles   []string
 	ari     netip.AddrPort
@@ -32,25 +34,20 @@ type farmRole struct {
 
 // farmKnobs are those that `up` has too.
 type farmKnobs struct {
-	rtpMin, rtpMax  int
-	ringTimeout     time.Duration
-	maxCalls        int
-	conferenceTones bool
-	qualify         time.Duration
+	rtpMin, rtpMax int
+	maxCalls       int
+	qualify        time.Duration
 }
 
 func (k *farmKnobs) declare(s *config.Set) {
 	s.Int(&k.rtpMin, "farm-port-min", 20000, 1024, 65535, "PORT", "first UDP port of the farm's own media")
 	s.Int(&k.rtpMax, "farm-port-max", 29999, 1024, 65535, "PORT", "last UDP port of the farm's own media")
-	s.Duration(&k.ringTimeout, "ring-timeout", 30*time.Second, time.Second, "a call that a user does not answer ends after it")
 	s.Int(&k.maxCalls, "max-calls", 1000, 1, 100000, "CALLS", "more calls are refused with 503")
 	s.Duration(&k.qualify, "qualify", 12*time.Second, 0, "OPTIONS to each registered contact, which keeps its NAT open; 0 is off")
-	s.Bool(&k.conferenceTones, "conference-tones", false, "a short tone when somebody enters or leaves a conference")
 }
 
 func (k *farmKnobs) config(e *env) farm.Config {
-	return farm.Config{PortMin: uint16(k.rtpMin), PortMax: uint16(k.rtpMax), RingTimeout: k.ringTimeout, MaxCalls: k.maxCalls,
-		ConferenceTones: k.conferenceTones, Qualify: orNegative(k.qualify), Logger: e.log}
+	return farm.Config{PortMin: uint16(k.rtpMin), PortMax: uint16(k.rtpMax), MaxCalls: k.maxCalls, Qualify: orNegative(k.qualify), Logger: e.log}
 }
 
 func runFarm(e *env) error {
@@ -73,7 +70,7 @@ func parseFarmRole(e *env) (*farmRole, error) {
 		_, err := parseRoles([]string{t})
 		return err
 	})
-	s.Addr(&c.ari, "ari", netip.AddrPort{}, "HTTP and event listener of Asterisk's REST interface; calls go to the application rtcedge while its event socket is open")
+	s.Addr(&c.ari, "ari", netip.AddrPort{}, "HTTP and event listener of Asterisk's REST interface, for a bridge elsewhere; none: this process controls its calls itself")
 	s.String(&c.ariUser, "ari-user", "rtcedge", "NAME", "user of ARI")
 	s.String(&c.ariPass, "ari-password", "", "TEXT", "password of ARI; none: a random one, printed at start")
 	s.String(&c.nodeID, "node-id", "", "NAME", "name of the node in ARI's events; none: the address of the first listener")
@@ -83,7 +80,9 @@ func parseFarmRole(e *env) (*farmRole, error) {
 	s.String(&c.domain, "realm", "rtcedge", "NAME", "digest realm of the registrar")
 	s.IP(&c.rtpIP, "rtp-ip", netip.Addr{}, "address of media; none: that of the first listener")
 	s.Addr(&c.edge, "edge", netip.AddrPort{}, "next hop to a contact that registered without Path; none: the contact's own address")
+	s.Addr(&c.api, "api", netip.AddrPort{}, "HTTP API of the own control, without --ari; none: off")
 	c.farmKnobs.declare(s)
+	c.controlKnobs.declare(s)
 	c.common.declare(s, netip.AddrPort{}, 0, 10*time.Second)
 	if err := usage(s.Parse(e.args, e.out)); err != nil {
 		return nil, err
@@ -97,19 +96,34 @@ func (c *farmRole) run(e *env) error {
 	if err != nil {
 		return usage(err)
 	}
-	cfg := c.config(e)
+	cfg := c.farmKnobs.config(e)
 	cfg.Listen, cfg.Roles, cfg.RTPAddr, cfg.Edge, cfg.Realm = c.listen, roles, c.rtpIP, c.edge, c.domain
-	cfg.ARI, cfg.ARIUser, cfg.ARIPassword = c.ari, c.ariUser, c.ariPass
 	cfg.NodeID, cfg.RecordingDir, cfg.SoundsDir = c.nodeID, c.recDir, c.sounds
-	if c.ari.IsValid() && c.ariPass == "" {
-		cfg.ARIPassword = rand.Text()
-		fmt.Fprintf(e.out, "ARI: user %s, password %s\n", cfg.ARIUser, cfg.ARIPassword)
-	}
 	accounts, err := loadAccounts(c.auth, c.domain, e)
 	if err != nil {
 		return usage(err)
 	}
 	cfg.Auth = accounts.provider
+	if c.ari.IsValid() {
+		return c.runNode(e, cfg, accounts)
+	}
+	accounts.print(e)
+	own, err := newOwnFarm("farm", e, cfg, &c.controlKnobs, c.api)
+	if err != nil {
+		return err
+	}
+	st := newStatus("farm")
+	st.listeners, st.counts = own.listeners(), own.counts
+	return st.serve(e, c.common, own.sources(), farmPages(own.farm), own.drainer(), append(accounts.parts, own.parts...)...)
+}
+
+// runNode is a farm that a bridge elsewhere controls.
+func (c *farmRole) runNode(e *env, cfg farm.Config, accounts users) error {
+	cfg.ARI, cfg.ARIUser, cfg.ARIPassword = c.ari, c.ariUser, c.ariPass
+	if c.ariPass == "" {
+		cfg.ARIPassword = rand.Text()
+		fmt.Fprintf(e.out, "ARI: user %s, password %s\n", cfg.ARIUser, cfg.ARIPassword)
+	}
 	accounts.print(e)
 	f, err := farm.New(cfg)
 	if err != nil {
@@ -118,8 +132,12 @@ func (c *farmRole) run(e *env) error {
 	st := newStatus("farm")
 	st.listeners = farmListeners(f)
 	st.counts = func() map[string]int64 { return farmCounts(f.Stats()) }
-	return st.serve(e, c.common, []obs.Source{farmSource(f)}, map[string]func() any{"/calls": func() any { return farmCalls(f) }},
-		drainer{calls: func() int { return f.Stats().Calls }}, append(accounts.parts, part{"farm", f.Run})...)
+	return st.serve(e, c.common, []obs.Source{farmSource(f)}, farmPages(f), drainer{calls: func() int { return f.Stats().Calls }},
+		append(accounts.parts, part{"farm", f.Run})...)
+}
+
+func farmPages(f *farm.Farm) map[string]func() any {
+	return map[string]func() any{"/calls": func() any { return farmCalls(f) }}
 }
 
 // parseRoles reads comma separated farms; each text may hold several.

@@ -22,6 +22,8 @@ type drainer struct {
 	ready  func(bool)    // nil: nothing to tell
 	refuse func()        // refuse new dialogs from now on
 	calls  func() int    // calls that still go on
+
+	started <-chan struct{} // closed when the parts can take calls; nil: at once
 }
 
 // serve runs the parts, given in the order in which they start. When ctx ends it drains and then ends them in reverse order,
@@ -42,13 +44,25 @@ func serve(ctx context.Context, log *slog.Logger, d drainer, parts ...part) erro
 			failed <- struct{}{}
 		}()
 	}
-	if d.ready != nil {
-		d.ready(true)
+	started := d.started
+	if started == nil {
+		now := make(chan struct{})
+		close(now)
+		started = now
 	}
-	select {
-	case <-ctx.Done():
-		d.drain(log, failed)
-	case <-failed:
+	for on := true; on; {
+		select {
+		case <-started:
+			if d.ready != nil {
+				d.ready(true)
+			}
+			started = nil
+		case <-ctx.Done():
+			d.drain(log, failed)
+			on = false
+		case <-failed:
+			on = false
+		}
 	}
 	if d.ready != nil {
 		d.ready(false)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"rtcedge/bridge/farm"
 	"rtcedge/internal/config"
 	"rtcedge/internal/obs"
 	"rtcedge/media"
@@ -22,11 +21,13 @@ type upRole struct {
 	mediaKnobs
 	edgeKnobs
 	farmKnobs
+	controlKnobs
 	policyKnobs
 	hepKnobs
 	listenIP                                               netip.Addr
 	advertise                                              netip.Addr
 	listenNG                                               netip.AddrPort
+	api                                                    netip.AddrPort
 	sipPort, tlsPort, wsPort, wssPort, farmPort, innerPort int
 	auth                                                   string
 	stateFile                                              string
@@ -50,6 +51,7 @@ func parseUp(e *env) (*upRole, error) {
 	s.Int(&c.wsPort, "ws-port", 8088, 0, 65535, "PORT", "SIP over WebSocket, path /ws")
 	s.Int(&c.wssPort, "wss-port", 8089, 0, 65535, "PORT", "SIP over secure WebSocket, path /ws")
 	s.Addr(&c.listenNG, "listen-ng", loopback(2223), "NG control over UDP, for other proxies that want this media node")
+	s.Addr(&c.api, "api", loopback(8090), "HTTP API of calls and conferences; its document is /v1/openapi.json")
 	s.Int(&c.farmPort, "farm-port", 5070, 0, 65535, "PORT", "the embedded farm's SIP port on 127.0.0.1")
 	s.Int(&c.innerPort, "internal-port", 5069, 0, 65535, "PORT", "the edge's SIP port on 127.0.0.1 that the farm sees")
 	s.String(&c.auth, "auth", "", "FILE", "accounts; none: demo accounts 1001..1009 with new passwords at each start")
@@ -57,6 +59,7 @@ func parseUp(e *env) (*upRole, error) {
 	c.edgeKnobs.declare(s)
 	c.mediaKnobs.declare(s)
 	c.farmKnobs.declare(s)
+	c.controlKnobs.declare(s)
 	c.policyKnobs.declare(s)
 	c.hepKnobs.declare(s)
 	c.common.declare(s, defaultAdmin(), 0, 5*time.Second)
@@ -79,16 +82,24 @@ func (c *upRole) run(e *env) error {
 		}
 		c.sipPort = port
 	}
+	if c.innerPort == 0 {
+		port, err := freePort(loopback(0).Addr())
+		if err != nil {
+			return usage(err)
+		}
+		c.innerPort = port
+	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
 
 	fcfg := c.farmKnobs.config(e)
 	fcfg.Listen = []string{fmt.Sprintf("udp:127.0.0.1:%d", c.farmPort)}
-	f, err := farm.New(fcfg)
+	fcfg.Edge = loopback(uint16(c.innerPort))
+	own, err := newOwnFarm("up", e, fcfg, &c.controlKnobs, c.api)
 	if err != nil {
-		return usage(err)
+		return err
 	}
-	defer f.Close()
+	defer own.Close()
 
 	inside := media.Interface{Name: "priv", Addr: netip.MustParseAddr("127.0.0.1")}
 	outside := media.Interface{Name: "pub", Addr: c.listenIP, Advertised: c.advertise}
@@ -107,7 +118,7 @@ func (c *upRole) run(e *env) error {
 	}
 	defer server.Close()
 
-	_, farmAddr, err := splitProtoAddr(f.Addrs()[0], "udp")
+	_, farmAddr, err := splitProtoAddr(own.farm.Addrs()[0], "udp")
 	if err != nil {
 		return err
 	}
@@ -128,7 +139,7 @@ func (c *upRole) run(e *env) error {
 		return usage(err)
 	}
 	parts := accounts.parts
-	sources := []obs.Source{mediaSource(engine), ngSource(server), farmSource(f)}
+	sources := append([]obs.Source{mediaSource(engine), ngSource(server)}, own.sources()...)
 	tap, err := c.hepKnobs.open("up", e)
 	if err != nil {
 		return err
@@ -144,9 +155,9 @@ func (c *upRole) run(e *env) error {
 	defer proxy.Close()
 
 	st := newStatus("up")
-	st.listeners = append(edgeListenerNames(proxy), append(ngListeners(server), farmListeners(f)...)...)
+	st.listeners = append(edgeListenerNames(proxy), append(ngListeners(server), own.listeners()...)...)
 	st.counts = func() map[string]int64 {
-		return mergeCounts(sipCounts(proxy.Stats()), mediaCounts(engine.Stats()), farmCounts(f.Stats()))
+		return mergeCounts(sipCounts(proxy.Stats()), mediaCounts(engine.Stats()), own.counts())
 	}
 	st.nodes = func() []NodeStatus { return farmNodes(proxy) }
 	st.actions = farmActions(proxy)
@@ -156,9 +167,10 @@ func (c *upRole) run(e *env) error {
 		return state.write(c.stateFile)
 	}
 	defer func() { upState{PID: os.Getpid()}.remove(c.stateFile) }()
-	return st.serve(e, c.common, append(sources, sipSource(proxy)), mediaPages(engine),
-		drainer{refuse: proxy.Drain, calls: func() int { return f.Stats().Calls }},
-		append(parts, part{"media", engine.Run}, part{"ng", server.Run}, part{"sip", proxy.Run}, part{"farm", f.Run})...)
+	d := own.drainer()
+	d.refuse = proxy.Drain
+	parts = append(parts, part{"media", engine.Run}, part{"ng", server.Run}, part{"sip", proxy.Run})
+	return st.serve(e, c.common, append(sources, sipSource(proxy)), mediaPages(engine), d, append(parts, own.parts...)...)
 }
 
 // freePort finds one that is free for UDP and TCP: phones expect SIP on the same port of both.
