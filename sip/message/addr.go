@@ -27,7 +27,7 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 		if len(b) == 0 || b[0] != '<' {
 			return nil, false
 		}
-	} else if at := bytes.IndexByte(b, '<'); at > 0 && bytes.IndexByte(b[:at], ',') < 0 && bytes.IndexByte(b[:at], ';') < 0 {
+	} else if at := displayEnd(b); at > 0 {
 		a.Display = trimLWS(b[:at])
 		for _, c := range a.Display { // RFC 4475 section 3.1.2.15: an unquoted display name is tokens
 			if !tokenChar[c] && !isLWS(c) {
@@ -36,16 +36,26 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 		}
 		b = b[at:]
 	}
+	colon := 0
 	if len(b) > 0 && b[0] == '<' {
 		a.Angle = true
-		end := bytes.IndexByte(b, '>')
-		if end < 0 {
-			return nil, false
+		end := 1
+		for {
+			for end < len(b) && !angleChar[b[end]] {
+				end++
+			}
+			if end == len(b) || isLWS(b[end]) { // RFC 4475 section 3.1.2.14
+				return nil, false
+			}
+			if b[end] == '>' {
+				break
+			}
+			if colon == 0 {
+				colon = end - 1
+			}
+			end++
 		}
 		a.URI, b = b[1:end], b[end+1:]
-		if hasLWS(a.URI) { // RFC 4475 section 3.1.2.14
-			return nil, false
-		}
 	} else {
 		end := 0
 		for end < len(b) && b[end] != ';' && b[end] != ',' && !isLWS(b[end]) {
@@ -55,11 +65,12 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 			end++
 		}
 		a.URI, b = b[:end], b[end:]
+		colon = bytes.IndexByte(a.URI, ':')
 	}
-	if bytes.IndexByte(a.URI, ':') <= 0 {
+	if colon <= 0 || a.URI[0] == ':' {
 		return nil, false
 	}
-	end := listEnd(b, ',')
+	end := listEnd(b)
 	if end < 0 {
 		return nil, false
 	}
@@ -70,17 +81,34 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 	return b[end:], true
 }
 
+// angleChar is what the URI within angle brackets is searched for.
+var angleChar = [256]bool{' ': true, '\t': true, '\r': true, '\n': true, '>': true, ':': true}
+
+// displayEnd is where the angle bracket behind an unquoted display name stands; 0 if there is no such name.
+func displayEnd(b []byte) int {
+	for i, c := range b {
+		switch c {
+		case '<':
+			return i
+		case ',', ';':
+			return 0
+		}
+	}
+	return 0
+}
+
 // tag reads the parameters and returns the tag; ok is false if a parameter cannot be read.
 func (a *NameAddr) tag() (tag []byte, ok bool) {
 	list := a.Params
-	for {
+	for len(list) > 0 {
 		name, v, _, rest, more := NextParam(list)
 		if !more {
 			return tag, len(rest) == 0
 		}
-		if tag == nil && EqualFold(name, "tag") {
+		if tag == nil && (string(name) == "tag" || EqualFold(name, "tag")) {
 			tag = v
 		}
 		list = rest
 	}
+	return tag, true
 }

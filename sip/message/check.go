@@ -71,12 +71,13 @@ func (m *Message) checkNumbers() Fault {
 		j++
 	}
 	n, ok := Number(v[:i], 1<<31-1) // RFC 3261 section 8.1.1.5: less than 2^31
-	if !ok || i == j || !isToken(v[j:]) {
+	same := m.request && string(v[j:]) == string(m.name)
+	if !ok || i == j || !same && !isToken(v[j:]) {
 		return FaultCSeq
 	}
 	m.cseq, m.cseqName = n, v[j:]
 	if m.request {
-		if string(m.cseqName) != string(m.name) {
+		if !same {
 			return FaultCSeq
 		}
 	} else {
@@ -113,7 +114,7 @@ func (m *Message) checkContacts() Fault {
 	if m.count[Contact] == 0 {
 		return FaultNone
 	}
-	for i := m.first[Contact] - 1; int(i) < m.n; i++ {
+	for i := int(m.first[Contact]) - 1; i < m.n; i++ {
 		f := &m.fields[i]
 		if f.Kind != Contact {
 			continue

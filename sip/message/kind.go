@@ -1,5 +1,11 @@
 package message
 
+import (
+	"encoding/binary"
+	"math/bits"
+	"strings"
+)
+
 // Kind names a header field that the proxy looks at.
 type Kind uint8
 
@@ -30,103 +36,102 @@ const (
 	numKinds
 )
 
+// kindRoom is the next power of two: a table of this size needs no check of a Kind's bounds.
+const kindRoom = 32
+
+// fieldNames are the names that are told apart, long and compact, as they are usually written.
+var fieldNames = []struct {
+	usual string
+	kind  Kind
+}{
+	{"To", To}, {"Via", ViaField}, {"From", From}, {"CSeq", CSeq}, {"Path", Path}, {"Route", Route}, {"Call-ID", CallID}, {"Contact", Contact},
+	{"Refer-To", ReferTo}, {"Replaces", Replaces}, {"Supported", Supported}, {"User-Agent", UserAgent}, {"Content-Type", ContentType},
+	{"Max-Forwards", MaxForwards}, {"Record-Route", RecordRoute}, {"Authorization", Authorization}, {"Proxy-Require", ProxyRequire},
+	{"Content-Length", ContentLength}, {"Content-Encoding", ContentEncoding}, {"Proxy-Authorization", ProxyAuthorization},
+	{"v", ViaField}, {"f", From}, {"t", To}, {"i", CallID}, {"m", Contact}, {"l", ContentLength}, {"c", ContentType}, {"e", ContentEncoding},
+	{"k", Supported}, {"r", ReferTo},
+}
+
+type knownName struct {
+	words [3]uint64 // the usual spelling, as it lies in memory
+	lower string
+	kind  Kind
+}
+
+// knownNames holds each name in the slot of its own that nameSlot gives it, which a test proves.
+var knownNames = func() (t [128]knownName) {
+	for _, n := range fieldNames {
+		e := knownName{lower: strings.ToLower(n.usual), kind: n.kind}
+		var room [24]byte
+		copy(room[:], n.usual)
+		for i := range e.words {
+			e.words[i] = binary.LittleEndian.Uint64(room[8*i:])
+		}
+		t[nameSlot(len(n.usual), n.usual[0], n.usual[len(n.usual)-1])] = e
+	}
+	return t
+}()
+
+// nameSlot is a perfect hash of the known names: length, first and last letter tell them apart, in any case.
+func nameSlot(size int, first, last byte) uint {
+	return (uint(size) + uint(first|0x20) + 6*uint(last|0x20)) % 128
+}
+
 // kindOf finds the kind of a header field's name, long or compact, in any case (RFC 3261 sections 7.3.1 and 7.3.3).
 func kindOf(name []byte) Kind {
+	if n := &knownNames[nameSlot(len(name), name[0], name[len(name)-1])]; EqualFold(name, n.lower) {
+		return n.kind
+	}
 	if isInternal(name) {
 		return Internal
-	}
-	switch len(name) {
-	case 1:
-		switch name[0] | 0x20 {
-		case 'v':
-			return ViaField
-		case 'f':
-			return From
-		case 't':
-			return To
-		case 'i':
-			return CallID
-		case 'm':
-			return Contact
-		case 'l':
-			return ContentLength
-		case 'c':
-			return ContentType
-		case 'e':
-			return ContentEncoding
-		case 'k':
-			return Supported
-		case 'r':
-			return ReferTo
-		}
-		return Other
-	case 2:
-		return match(name, "To", "to", To)
-	case 3:
-		return match(name, "Via", "via", ViaField)
-	case 4:
-		switch name[0] | 0x20 {
-		case 'f':
-			return match(name, "From", "from", From)
-		case 'c':
-			return match(name, "CSeq", "cseq", CSeq)
-		case 'p':
-			return match(name, "Path", "path", Path)
-		}
-	case 5:
-		return match(name, "Route", "route", Route)
-	case 7:
-		switch name[0] | 0x20 {
-		case 'c':
-			if name[1]|0x20 == 'a' {
-				return match(name, "Call-ID", "call-id", CallID)
-			}
-			return match(name, "Contact", "contact", Contact)
-		}
-	case 8:
-		switch name[2] | 0x20 {
-		case 'f':
-			return match(name, "Refer-To", "refer-to", ReferTo)
-		case 'p':
-			return match(name, "Replaces", "replaces", Replaces)
-		}
-	case 9:
-		return match(name, "Supported", "supported", Supported)
-	case 10:
-		return match(name, "User-Agent", "user-agent", UserAgent)
-	case 12:
-		switch name[0] | 0x20 {
-		case 'c':
-			return match(name, "Content-Type", "content-type", ContentType)
-		case 'm':
-			return match(name, "Max-Forwards", "max-forwards", MaxForwards)
-		case 'r':
-			return match(name, "Record-Route", "record-route", RecordRoute)
-		}
-	case 13:
-		switch name[0] | 0x20 {
-		case 'a':
-			return match(name, "Authorization", "authorization", Authorization)
-		case 'p':
-			return match(name, "Proxy-Require", "proxy-require", ProxyRequire)
-		}
-	case 14:
-		return match(name, "Content-Length", "content-length", ContentLength)
-	case 16:
-		return match(name, "Content-Encoding", "content-encoding", ContentEncoding)
-	case 19:
-		return match(name, "Proxy-Authorization", "proxy-authorization", ProxyAuthorization)
 	}
 	return Other
 }
 
-// match tries the usual spelling first: it is compared by whole words.
-func match(name []byte, usual, lower string, k Kind) Kind {
-	if string(name) == usual || EqualFold(name, lower) {
-		return k
+// fieldName reads the name at the start of b eight bytes at a time, up to the colon that follows at once, and returns where that is. 0: the
+// name is too long for this or no token, the colon is not there, or the message ends too soon.
+func fieldName(b []byte) (colon int, kind Kind) {
+	if len(b) < 24 {
+		return 0, Other
 	}
-	return Other
+	p := (*[24]byte)(b)
+	w0, w1, w2 := binary.LittleEndian.Uint64(p[:]), uint64(0), uint64(0)
+	n := byteIn(w0, ':')
+	if n < 8 {
+		w0 = lowBytes(w0, n)
+	} else {
+		w1 = binary.LittleEndian.Uint64(p[8:])
+		if n += byteIn(w1, ':'); n < 16 {
+			w1 = lowBytes(w1, n)
+		} else {
+			w2 = binary.LittleEndian.Uint64(p[16:])
+			n += byteIn(w2, ':')
+			w2 = lowBytes(w2, n)
+		}
+	}
+	if uint(n-1) >= 23 {
+		return 0, Other
+	}
+	k := &knownNames[nameSlot(n, p[0], p[n-1])]
+	if w0 == k.words[0] && w1 == k.words[1] && w2 == k.words[2] {
+		return n, k.kind
+	}
+	for _, c := range p[:n] {
+		if !tokenChar[c] {
+			return 0, Other
+		}
+	}
+	return n, kindOf(p[:n])
 }
+
+// byteIn is the place of the first byte c in a word, 8 if there is none.
+func byteIn(w uint64, c byte) int {
+	w ^= everyByte * uint64(c)
+	return bits.TrailingZeros64((w-everyByte)&^w&(0x80*everyByte)) / 8
+}
+
+// lowBytes keeps the first n modulo 8 bytes of a word.
+func lowBytes(w uint64, n int) uint64 { return w & (1<<(8*n&63) - 1) }
 
 // isInternal finds the names that only edge and farm may say to each other.
 func isInternal(name []byte) bool {

@@ -9,6 +9,7 @@ import (
 const (
 	maxEdits   = 64
 	maxScratch = 4096
+	maxLong    = 4
 )
 
 // Splice collects edits of one message and writes the outgoing one. The zero value is ready; Reset before each message.
@@ -19,22 +20,23 @@ type Splice struct {
 	n      int
 	full   bool
 	edits  [maxEdits]edit
+	long   [maxLong][]byte // borrowed texts, by edit.long-1
+	longs  int
 	text   []byte // the texts of all edits, in scratch
 	memory [maxScratch]byte
 }
 
+// edit holds no pointers, so that sorting moves two words and the collector is told nothing.
 type edit struct {
 	from, to  uint32
-	text, end uint32 // in Splice.text
-	data      []byte // in place of text, for a long body
+	text, end uint16 // in Splice.text
+	long      uint8  // index in Splice.long plus one, in place of text
 }
 
 // Reset forgets all edits.
 func (s *Splice) Reset() {
-	for i := range s.n {
-		s.edits[i].data = nil
-	}
-	s.n, s.full, s.text = 0, false, s.memory[:0]
+	clear(s.long[:s.longs])
+	s.n, s.longs, s.full, s.text = 0, 0, false, s.memory[:0]
 }
 
 // Cut starts an edit that takes the bytes from..to out; from == to only inserts.
@@ -43,16 +45,22 @@ func (s *Splice) Cut(from, to int) {
 		s.full = true
 		return
 	}
-	at := uint32(len(s.text))
+	at := uint16(len(s.text))
 	s.edits[s.n] = edit{from: uint32(from), to: uint32(to), text: at, end: at}
 	s.n++
 }
 
 // CutFor is Cut with long bytes in place; data is borrowed until Append.
 func (s *Splice) CutFor(from, to int, data []byte) {
+	if s.longs == maxLong {
+		s.full = true
+		return
+	}
 	s.Cut(from, to)
-	if s.n > 0 {
-		s.edits[s.n-1].data = data
+	if !s.full {
+		s.long[s.longs] = data
+		s.longs++
+		s.edits[s.n-1].long = uint8(s.longs)
 	}
 }
 
@@ -63,7 +71,7 @@ func (s *Splice) Str(t string) {
 		return
 	}
 	s.text = append(s.text, t...)
-	s.edits[s.n-1].end = uint32(len(s.text))
+	s.edits[s.n-1].end = uint16(len(s.text))
 }
 
 // Put adds bytes to the edit that Cut started last.
@@ -73,7 +81,7 @@ func (s *Splice) Put(b []byte) {
 		return
 	}
 	s.text = append(s.text, b...)
-	s.edits[s.n-1].end = uint32(len(s.text))
+	s.edits[s.n-1].end = uint16(len(s.text))
 }
 
 // Num adds a decimal number.
@@ -88,12 +96,21 @@ func (s *Splice) Addr(a netip.Addr) {
 	s.Put(a.AppendTo(b[:0]))
 }
 
+// added is how many bytes an edit writes.
+func (s *Splice) added(e *edit) int {
+	n := int(e.end) - int(e.text)
+	if e.long > 0 {
+		n += len(s.long[e.long-1])
+	}
+	return n
+}
+
 // Size is the length of what Append would write; at least, where cuts overlap.
 func (s *Splice) Size(m *Message) int {
 	size := len(m.raw)
-	for i := range s.n {
+	for i := range s.edits[:s.n] {
 		e := &s.edits[i]
-		size += int(e.end-e.text) + len(e.data) - int(e.to-e.from)
+		size += s.added(e) - int(e.to-e.from)
 	}
 	return size
 }
@@ -104,31 +121,38 @@ func (s *Splice) Append(dst []byte, m *Message) (out []byte, ok bool) {
 	if s.full {
 		return dst, false
 	}
+	edits := s.edits[:s.n]
 	// Insertion sort: stable, and the edits come nearly in order.
-	for i := 1; i < s.n; i++ {
-		for j := i; j > 0 && s.edits[j].from < s.edits[j-1].from; j-- {
-			s.edits[j], s.edits[j-1] = s.edits[j-1], s.edits[j]
+	for i := 1; i < len(edits); i++ {
+		e := edits[i]
+		j := i
+		for ; j > 0 && edits[j-1].from > e.from; j-- {
+			edits[j] = edits[j-1]
 		}
+		edits[j] = e
 	}
 	src := m.raw
-	size := len(src)
-	for i := range s.n {
-		e := &s.edits[i]
-		size += int(e.end-e.text) + len(e.data)
+	size := len(src) + len(s.text)
+	for _, b := range s.long[:s.longs] {
+		size += len(b)
 	}
 	if size > cap(dst)-len(dst) && !s.fits(dst, src) {
 		return dst, false
 	}
 	out = dst
 	pos := 0
-	for i := range s.n {
-		e := &s.edits[i]
+	for i := range edits {
+		e := &edits[i]
 		if int(e.from) > pos {
 			out = append(out, src[pos:e.from]...)
 			pos = int(e.from)
 		}
-		out = append(out, s.text[e.text:e.end]...)
-		out = append(out, e.data...)
+		if e.text < e.end {
+			out = append(out, s.text[e.text:e.end]...)
+		}
+		if e.long > 0 {
+			out = append(out, s.long[e.long-1]...)
+		}
 		pos = max(pos, int(e.to)) // cuts may overlap
 	}
 	return append(out, src[pos:]...), true
@@ -137,13 +161,13 @@ func (s *Splice) Append(dst []byte, m *Message) (out []byte, ok bool) {
 // fits counts exactly, with what is cut out; edits must be sorted.
 func (s *Splice) fits(dst, src []byte) bool {
 	size, pos := 0, 0
-	for i := range s.n {
+	for i := range s.edits[:s.n] {
 		e := &s.edits[i]
 		if int(e.from) > pos {
 			size += int(e.from) - pos
 			pos = int(e.from)
 		}
-		size += int(e.end-e.text) + len(e.data)
+		size += s.added(e)
 		pos = max(pos, int(e.to))
 	}
 	return size+len(src)-pos <= cap(dst)-len(dst)

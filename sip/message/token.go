@@ -1,5 +1,7 @@
 package message
 
+import "encoding/binary"
+
 // tokenChar is the table of RFC 3261 section 25.1's token.
 var tokenChar = [256]bool{
 	'0': true, '1': true, '2': true, '3': true, '4': true, '5': true, '6': true, '7': true, '8': true, '9': true,
@@ -26,7 +28,21 @@ func isLWS(c byte) bool {
 	return c <= ' ' && (c == ' ' || c == '\t' || c == '\r' || c == '\n')
 }
 
+// hasLWS looks at eight bytes at a time: white space is rare where it is asked for.
 func hasLWS(b []byte) bool {
+	for ; len(b) >= 8; b = b[8:] {
+		x := binary.LittleEndian.Uint64(b)
+		if below := (x - '!'*everyByte) &^ x & (0x80 * everyByte); below != 0 && anyLWS(b[:8]) {
+			return true
+		}
+	}
+	return anyLWS(b)
+}
+
+// everyByte times a byte is a word that repeats it.
+const everyByte = 0x0101010101010101
+
+func anyLWS(b []byte) bool {
 	for _, c := range b {
 		if isLWS(c) {
 			return true

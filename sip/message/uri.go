@@ -29,57 +29,109 @@ type URI struct {
 // Parse reads a whole URI, RFC 3261 section 19.1.
 func (u *URI) Parse(b []byte) bool {
 	*u = URI{}
-	colon := bytes.IndexByte(b, ':')
-	if colon <= 0 {
-		return false
-	}
-	for _, c := range b {
-		if c <= ' ' || c == '<' || c == '>' || c == 0x7f {
+	// One pass finds what no URI may hold, and the borders. The user part may hold ';' and '?' (RFC 3261 section 19.1.1): '@' starts over.
+	colon, at, semi, question, pass := 0, 0, 0, 0, 0
+	for i := 0; ; i++ {
+		for i < len(b) && !uriChar[b[i]] {
+			i++
+		}
+		if i >= len(b) {
+			break
+		}
+		switch b[i] {
+		case ':':
+			if colon == 0 {
+				colon = i
+			} else if pass == 0 && at == 0 {
+				pass = i
+			}
+		case '@':
+			if at == 0 && colon > 0 {
+				at, semi, question = i, 0, 0
+			}
+		case '?':
+			if question == 0 && colon > 0 {
+				question = i
+			}
+		case ';':
+			if semi == 0 && question == 0 && colon > 0 {
+				semi = i
+			}
+		default:
 			return false
 		}
 	}
-	rest := b[colon+1:]
+	if colon == 0 || b[0] == ':' {
+		return false
+	}
 	switch scheme := b[:colon]; {
-	case EqualFold(scheme, "sip"):
+	case string(scheme) == "sip" || EqualFold(scheme, "sip"):
 		u.Scheme = SchemeSIP
 	case EqualFold(scheme, "sips"):
 		u.Scheme = SchemeSIPS
 	case EqualFold(scheme, "tel"):
 		u.Scheme = SchemeTel
+		rest := b[colon+1:]
 		u.User = rest
 		if i := bytes.IndexByte(rest, ';'); i >= 0 {
 			u.User, u.Params = rest[:i], rest[i:]
 		}
 		return len(u.User) > 0
 	default:
-		return isToken(b[:colon])
+		return isToken(scheme)
 	}
-	// The user part may hold ';' and '?' (RFC 3261 section 19.1.1), so that '@' is looked for first.
-	if at := bytes.IndexByte(rest, '@'); at >= 0 {
-		u.User, rest = rest[:at], rest[at+1:]
+	host, end := colon+1, len(b)
+	if at > 0 {
+		host = at + 1
+		u.User = b[colon+1 : at]
 		if len(u.User) == 0 {
 			return false
 		}
-		if pw := bytes.IndexByte(u.User, ':'); pw >= 0 {
-			u.User = u.User[:pw]
+		if pass > 0 {
+			u.User = b[colon+1 : pass]
 		}
 	}
-	if q := bytes.IndexByte(rest, '?'); q >= 0 {
-		u.Headers, rest = rest[q+1:], rest[:q]
+	if question > 0 {
+		u.Headers, end = b[question+1:], question
 	}
-	if semi := bytes.IndexByte(rest, ';'); semi >= 0 {
-		u.Params, rest = rest[semi:], rest[:semi]
+	if semi > 0 {
+		u.Params, end = b[semi:end], semi
 	}
-	host, port, ok := splitHostPort(rest)
-	u.Host, u.Port = host, port
+	var ok bool
+	u.Host, u.Port, ok = splitHostPort(b[host:end])
 	return ok
 }
+
+// uriChar is what Parse stops at: the borders, and what a URI may not hold.
+var uriChar = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c <= ' ' || c == '<' || c == '>' || c == 0x7f || c == ':' || c == '@' || c == '?' || c == ';'
+	}
+	return t
+}()
 
 // Param finds a URI parameter by its lower-case name.
 func (u *URI) Param(lower string) ([]byte, bool) { return Param(u.Params, lower) }
 
 // splitHostPort reads host[:port] or [IPv6][:port].
 func splitHostPort(b []byte) (host []byte, port uint16, ok bool) {
+	i := 0
+	for i < len(b) && hostChar[b[i]] {
+		i++
+	}
+	if i > 0 && i == len(b) {
+		return b, 0, true
+	}
+	if i > 0 && b[i] == ':' {
+		if n, ok := Number(b[i+1:], 65535); ok {
+			return b[:i], uint16(n), true
+		}
+	}
+	return looseHostPort(b)
+}
+
+// looseHostPort reads IPv6, and white space where a Via may have it.
+func looseHostPort(b []byte) (host []byte, port uint16, ok bool) {
 	var tail []byte
 	if len(b) > 0 && b[0] == '[' {
 		end := bytes.IndexByte(b, ']')
@@ -97,7 +149,7 @@ func splitHostPort(b []byte) (host []byte, port uint16, ok bool) {
 		}
 		host, tail = trimLWS(b[:end]), b[end:]
 		for _, c := range host {
-			if !hostChar(c) {
+			if !hostChar[c] {
 				return nil, 0, false
 			}
 		}
@@ -116,9 +168,13 @@ func splitHostPort(b []byte) (host []byte, port uint16, ok bool) {
 	return host, uint16(n), ok
 }
 
-func hostChar(c byte) bool {
-	return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c == '.' || c == '-' || c == '_'
-}
+// hostChar is what a host name is made of, and the underscore of sloppy ones.
+var hostChar = func() (t [256]bool) {
+	for c := range t {
+		t[c] = c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' || c == '.' || c == '-' || c == '_'
+	}
+	return t
+}()
 
 // ParseAddr reads a numeric IPv4 or IPv6 address without allocating; an IPv6 one has no brackets and no zone.
 func ParseAddr(b []byte) (netip.Addr, bool) {

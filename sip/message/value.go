@@ -9,7 +9,7 @@ func NextValue(list []byte) (value, rest []byte, ok bool) {
 		value = trimLWS(list)
 		return value, nil, len(value) > 0
 	}
-	end := listEnd(list, ',')
+	end := listEnd(list)
 	if end < 0 {
 		return nil, nil, false
 	}
@@ -23,11 +23,14 @@ func NextValue(list []byte) (value, rest []byte, ok bool) {
 	return value, rest, len(value) > 0
 }
 
-// listEnd finds the first a outside of quotes and brackets; len(s) if there is none, -1 if a quote or bracket is left open.
-func listEnd(s []byte, a byte) int {
+// listEnd finds the first comma outside of quotes and brackets; len(s) if there is none, -1 if a quote or bracket is left open.
+func listEnd(s []byte) int {
 	angle := false
 	for i := 0; i < len(s); i++ {
-		switch c := s[i]; c {
+		if !listChar[s[i]] {
+			continue
+		}
+		switch s[i] {
 		case '"':
 			if angle { // a quote may stand raw within a URI of a sloppy client
 				continue
@@ -42,7 +45,7 @@ func listEnd(s []byte, a byte) int {
 		case '>':
 			angle = false
 		default:
-			if !angle && c == a {
+			if !angle {
 				return i
 			}
 		}
@@ -52,6 +55,9 @@ func listEnd(s []byte, a byte) int {
 	}
 	return len(s)
 }
+
+// listChar is what listEnd stops at.
+var listChar = [256]bool{'"': true, '<': true, '>': true, ',': true}
 
 // quotedLen is the length of the quoted string at the start of s with both quotes, 0 if it does not end.
 func quotedLen(s []byte) int {
@@ -69,6 +75,30 @@ func quotedLen(s []byte) int {
 // NextParam cuts the first parameter off a list that starts with a semicolon. hasValue tells "rport=" from "rport".
 // ok is false at the end of the list (then rest is empty) and for a parameter that cannot be read (then it is not).
 func NextParam(list []byte) (name, value []byte, hasValue bool, rest []byte, ok bool) {
+	// The usual ";name=value" or ";name" without white space; all else is looked at again, with more care.
+	if len(list) > 1 && list[0] == ';' && nameChar[list[1]] {
+		i := 2
+		for i < len(list) && nameChar[list[i]] {
+			i++
+		}
+		if i == len(list) || list[i] == ';' {
+			return list[1:i], nil, false, list[i:], true
+		}
+		if list[i] == '=' {
+			end := i + 1
+			for end < len(list) && list[end] != ';' {
+				end++
+			}
+			if v := list[i+1 : end]; len(v) > 0 && v[0] > ' ' && v[0] != '"' && v[len(v)-1] > ' ' {
+				return list[1:i], v, true, list[end:], true
+			}
+		}
+	}
+	return nextParam(list)
+}
+
+// nextParam reads a parameter with white space and quotes wherever they are allowed.
+func nextParam(list []byte) (name, value []byte, hasValue bool, rest []byte, ok bool) {
 	list = skipLWS(list)
 	if len(list) == 0 {
 		return nil, nil, false, list[:0], false

@@ -24,19 +24,11 @@ func (v *Via) Parse(b []byte) bool { return v.parse(b) }
 
 func (v *Via) parse(b []byte) bool {
 	*v = Via{Raw: b}
-	rest, ok := cutWord(b, "sip")
+	rest, ok := cutProtocol(b)
 	if !ok {
 		return false
 	}
-	// The version is the start line's business (505); an answer needs the rest of this Via all the same.
 	i := 0
-	for i < len(rest) && tokenChar[rest[i]] {
-		i++
-	}
-	if rest, ok = cutSlash(rest[i:]); !ok || i == 0 {
-		return false
-	}
-	i = 0
 	for i < len(rest) && tokenChar[rest[i]] {
 		i++
 	}
@@ -55,6 +47,26 @@ func (v *Via) parse(b []byte) bool {
 	}
 	v.Params = rest[end:]
 	return v.readParams()
+}
+
+// cutProtocol cuts "SIP/2.0/" off.
+func cutProtocol(b []byte) (rest []byte, ok bool) {
+	const usual = "SIP/2.0/"
+	if len(b) > len(usual) && string(b[:len(usual)]) == usual && !isLWS(b[len(usual)]) {
+		return b[len(usual):], true
+	}
+	if rest, ok = cutWord(b, "sip"); !ok {
+		return nil, false
+	}
+	// The version is the start line's business (505); an answer needs the rest of this Via all the same.
+	i := 0
+	for i < len(rest) && tokenChar[rest[i]] {
+		i++
+	}
+	if i == 0 {
+		return nil, false
+	}
+	return cutSlash(rest[i:])
 }
 
 // cutWord cuts "word /" off the start of the sent-protocol.
@@ -83,19 +95,19 @@ func (v *Via) readParams() bool {
 		}
 		switch len(name) {
 		case 2:
-			if EqualFold(name, SignedParam) {
+			if string(name) == SignedParam || EqualFold(name, SignedParam) {
 				v.Signed = value
 			}
 		case 5:
-			if EqualFold(name, "rport") {
+			if string(name) == "rport" || EqualFold(name, "rport") {
 				v.HasRPort, v.RPort, v.RPortName = true, value, name
 			}
 		case 6:
-			if EqualFold(name, "branch") {
+			if string(name) == "branch" || EqualFold(name, "branch") {
 				v.Branch = value
 			}
 		case 8:
-			if EqualFold(name, "received") {
+			if string(name) == "received" || EqualFold(name, "received") {
 				v.Received = value
 			}
 		}
