@@ -57,6 +57,7 @@ func (e *Engine) answer(req *ng.Request) (out []byte, warning string, err error)
 	c.lastSignal = e.cfg.Now()
 	c.options.take(req)
 	c.apply()
+	c.follow(d, &e.cfg)
 	return out, e.recordAsAsked(c, req), nil
 }
 
@@ -294,6 +295,7 @@ func (f *flow) passAll(list []sdp.Codec) {
 	for i := range f.types {
 		f.types[i] = uint8(i)
 	}
+	f.passing = true
 	f.clock, f.toClock = clockOf(list), clockOf(list)
 	for _, c := range list {
 		f.event[c.PT&typeMask] = isEvent(c)

@@ -63,7 +63,7 @@ func TestB22Gates(t *testing.T) {
 		{Command: "block media", CallID: "c", FromTag: "nobody"}, {Command: "block media", CallID: "nobody"},
 		{Command: "play dtmf", CallID: "c", Code: "1"}, {Command: "play dtmf", CallID: "c", FromTag: "a", Code: "x"},
 		{Command: "start forwarding", CallID: "c"}, {Command: "play media", CallID: "c"}, {Command: "play media", CallID: "c", File: "x.wav"}, {Command: "play media", CallID: "c", Blob: []byte("RIFF")},
-		{Command: "subscribe request", CallID: "c"},
+		{Command: "subscribe request", CallID: "c", FromTag: "nobody"},
 	} {
 		if resp := r.do(req); resp.Result != ng.ResultError || len(resp.ErrorReason) < 15 {
 			t.Errorf("%s: %+v", req.Command, resp)

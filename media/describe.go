@@ -65,6 +65,9 @@ func (d *description) follow(offered, answered string) {
 	}
 }
 
+// nowhere is the address of a party that is not there.
+var nowhere = netip.IPv4Unspecified()
+
 // inside tells if the interface is in a private network without 1:1 NAT in front of it.
 func (n *network) inside() bool { return private(n.Addr) && n.Advertised == n.Addr }
 

@@ -221,6 +221,7 @@ func (e *Engine) end(c *call, reason string) {
 	c.closed = true
 	info, recordings := c.info(), c.recorded
 	e.endRecording(c)
+	c.unsubscribe(func(*subscription) bool { return true })
 	for _, d := range c.dialogs {
 		d.release()
 	}
@@ -355,8 +356,14 @@ func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, er
 		return e.PlayMedia(req)
 	case ng.CmdStopMedia:
 		return e.StopMedia(req)
-	case ng.CmdPublish, ng.CmdSubscribe, ng.CmdSubscribeAnswer, ng.CmdUnsubscribe:
-		return nil, fmt.Errorf("%s: this node has two parties per dialog and no subscriptions; conferences are the bridge's", req.Command)
+	case ng.CmdPublish:
+		return e.Publish(req)
+	case ng.CmdSubscribe:
+		return e.Subscribe(req)
+	case ng.CmdSubscribeAnswer:
+		return e.SubscribeAnswer(req)
+	case ng.CmdUnsubscribe:
+		return e.Unsubscribe(req)
 	}
 	return nil, fmt.Errorf("command %q is not known here; known are %s", req.Command, strings.Join(ng.Commands(), ", "))
 }

@@ -38,6 +38,9 @@ func (e *Engine) export(callID string, living bool) ([]byte, error) {
 	for _, d := range c.dialogs {
 		rec.Dialogs = append(rec.Dialogs, d.record())
 	}
+	for _, sub := range c.subscriptions {
+		rec.Subscriptions = append(rec.Subscriptions, sub.record(c))
+	}
 	done := make(chan struct{})
 	if !c.worker.loop.Do(func() {
 		rec.At = e.cfg.Now()
@@ -45,6 +48,13 @@ func (e *Engine) export(callID string, living bool) ([]byte, error) {
 			for k, s := range d.streams {
 				if s != nil {
 					s.recordState(rec.Dialogs[i].Streams[k])
+				}
+			}
+		}
+		for i, sub := range c.subscriptions {
+			for k, s := range sub.dialog.streams {
+				if s != nil {
+					s.recordState(rec.Subscriptions[i].Dialog.Streams[k])
 				}
 			}
 		}
@@ -67,7 +77,8 @@ func (d *dialog) record() dialogRecord {
 	r := dialogRecord{Offer: d.offer.record()}
 	for i := range d.parties {
 		p := &d.parties[i]
-		r.Parties[i] = partyRecord{Tags: p.tags, Label: p.label, Interface: p.network.Name, Local: p.network.Addr, Created: p.created}
+		r.Parties[i] = partyRecord{Tags: p.tags, Label: p.label, Interface: p.network.Name, Local: p.network.Addr, Created: p.created,
+			Absent: p.absent}
 		if p.signed.Origin.ID != "" {
 			signed := p.signed
 			r.Parties[i].Signed = &signed

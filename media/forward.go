@@ -108,6 +108,9 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 	if t := s.tap.Load(); t != nil {
 		t.packet(l, r, b[:n], hdr, pkt)
 	}
+	if to := l.copies.Load(); to != nil {
+		l.copyTo(*to, b, hdr, n, pkt.Time)
+	}
 	s.carry(l, r, b, hdr, n, pkt.Time)
 }
 

@@ -108,8 +108,11 @@ func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) 
 	}
 	d, side := c.find(req.FromTag, req.ToTag)
 	fresh := d == nil
-	if fresh {
+	switch {
+	case fresh:
 		d, err = c.open(req.FromTag, req.ToTag, e.networksOf(req, body), e.cfg.Now())
+	case d.published():
+		err = fmt.Errorf("the from-tag %q publishes media; nobody is called by it", req.FromTag)
 	}
 	if err == nil {
 		out, err = d.takeOffer(side, body, req)

@@ -1,6 +1,8 @@
 package media
 
 import (
+	"slices"
+
 	"rtcedge/media/ng"
 )
 
@@ -34,7 +36,11 @@ func (c *call) apply() {
 	if c.options.TOS != nil {
 		tos = *c.options.TOS
 	}
-	for _, d := range c.dialogs {
+	dialogs := slices.Clone(c.dialogs)
+	for _, sub := range c.subscriptions {
+		dialogs = append(dialogs, sub.dialog)
+	}
+	for _, d := range dialogs {
 		for _, s := range d.streams {
 			if s == nil {
 				continue

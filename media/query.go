@@ -130,8 +130,13 @@ func (c *call) info() ng.CallInfo {
 				}
 				tag.Medias = append(tag.Medias, m)
 			}
-			info.Tags = append(info.Tags, tag)
+			if !p.absent {
+				info.Tags = append(info.Tags, tag)
+			}
 		}
+	}
+	for _, sub := range c.subscriptions {
+		info.Tags = append(info.Tags, sub.info())
 	}
 	return info
 }

@@ -39,6 +39,11 @@ func (e *Engine) Restore(record []byte) error {
 			break
 		}
 	}
+	for i := range rec.Subscriptions {
+		if err == nil {
+			err = e.restoreSubscription(c, &rec.Subscriptions[i], age)
+		}
+	}
 	if err == nil {
 		c.apply()
 		c.mu.Unlock()
@@ -46,6 +51,7 @@ func (e *Engine) Restore(record []byte) error {
 		e.changed(rec.CallID)
 		return nil
 	}
+	c.unsubscribe(func(*subscription) bool { return true })
 	for _, d := range c.dialogs {
 		d.release()
 	}
@@ -65,7 +71,7 @@ func (e *Engine) restoreDialog(c *call, rec *dialogRecord, age time.Duration) er
 		if n == nil {
 			return fmt.Errorf("interface %s/%s is not here", p.Interface, p.Local)
 		}
-		d.parties[i] = party{tags: p.Tags, label: p.Label, network: n, created: p.Created}
+		d.parties[i] = party{tags: p.Tags, label: p.Label, network: n, created: p.Created, absent: p.Absent}
 		if p.Signed != nil {
 			d.parties[i].signed = *p.Signed
 		}
@@ -103,6 +109,7 @@ func (d *dialog) restoreStream(index int, rec *streamRecord, age time.Duration) 
 	for i := range s.legs {
 		l, lr := &s.legs[i], &rec.Legs[i]
 		l.stream, l.side, l.network, l.ssrc, l.far = s, i, d.parties[i].network, lr.SSRC, lr.Far.description()
+		l.absent = d.parties[i].absent
 		l.rtp, l.rtcp = &port{leg: l}, &port{leg: l, rtcp: true}
 		l.keys.own = lr.Own
 		if lr.Local != nil && lr.Remote != nil {

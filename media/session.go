@@ -26,6 +26,8 @@ type call struct {
 	recording  *recording // running or paused
 	recorded   []string   // names of the recordings of this call
 	options    callOptions
+
+	subscriptions []*subscription
 }
 
 // dialog is two parties and the streams between them. A call forked by a proxy behind us stays one dialog: the branch that
@@ -45,6 +47,7 @@ type party struct {
 	label   string   // that the controller gave it
 	network *network
 	created time.Time
+	absent  bool      // it has no ports: those who are copied to a subscriber, or who hears a publisher
 	signed  signature // of the last SDP to the party, where its version is ours
 }
 
@@ -93,6 +96,9 @@ func (c *call) open(from, to string, networks [2]*network, now time.Time) (*dial
 
 // forget takes a dialog out again.
 func (c *call) forget(d *dialog) {
+	c.unsubscribe(func(sub *subscription) bool {
+		return slices.ContainsFunc(sub.sources, func(src copied) bool { return slices.Contains(d.streams, src.stream) })
+	})
 	d.release()
 	c.dialogs = slices.DeleteFunc(c.dialogs, func(o *dialog) bool { return o == d })
 }
@@ -147,7 +153,7 @@ func (d *dialog) newStream(index int) (*stream, error) {
 	}
 	for i := range s.legs {
 		l := &s.legs[i]
-		l.stream, l.side, l.network = s, i, d.parties[i].network
+		l.stream, l.side, l.network, l.absent = s, i, d.parties[i].network, d.parties[i].absent
 		l.ssrc = binary.BigEndian.Uint32(random[cnameLen+4*i:])
 	}
 	if err := d.worker.table.Install(s, [2]uint16{}); err != nil {
@@ -194,7 +200,7 @@ func (c *call) due(now time.Time, timeout, silent time.Duration) due {
 			}
 			for i := range s.legs {
 				l := &s.legs[i]
-				if l.far.silent {
+				if l.far.silent && !d.published() {
 					limit = silent
 				}
 				if at := c.worker.table.Counters(s, i).Last; at.After(last) {

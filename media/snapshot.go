@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"rtcedge/media/sdp"
@@ -39,6 +40,8 @@ type callRecord struct {
 	Created time.Time      `json:"created"`
 	Options callOptions    `json:"options"`
 	Dialogs []dialogRecord `json:"dialogs"`
+
+	Subscriptions []subscriptionRecord `json:"subscriptions,omitempty"`
 }
 
 type dialogRecord struct {
@@ -53,6 +56,7 @@ type partyRecord struct {
 	Interface string     `json:"if"`
 	Local     netip.Addr `json:"local"`
 	Created   time.Time  `json:"created"`
+	Absent    bool       `json:"absent,omitempty"`
 	Signed    *signature `json:"signed,omitempty"`
 }
 
@@ -216,8 +220,14 @@ func readRecord(b []byte) (*callRecord, error) {
 		return nil, fmt.Errorf("session record: version %d, this node reads %d", rec.V, snapshotVersion)
 	case rec.CallID == "" || len(rec.Dialogs) == 0 || len(rec.Dialogs) > maxDialogs:
 		return nil, fmt.Errorf("session record: call-id %q with %d dialogs", rec.CallID, len(rec.Dialogs))
+	case len(rec.Subscriptions) > maxSubscriptions:
+		return nil, fmt.Errorf("session record: %d subscriptions", len(rec.Subscriptions))
 	}
-	for _, d := range rec.Dialogs {
+	dialogs := slices.Clone(rec.Dialogs)
+	for _, sub := range rec.Subscriptions {
+		dialogs = append(dialogs, sub.Dialog)
+	}
+	for _, d := range dialogs {
 		if o := d.Offer; o != nil && (o.Side < 0 || o.Side > 1) {
 			return nil, fmt.Errorf("session record: side %d", o.Side)
 		}
@@ -273,7 +283,8 @@ func (f *flow) record() flowRecord {
 // flow is the reverse, without contexts and pipe.
 func (r *flowRecord) flow() flow {
 	f := flow{
-		source: r.Source, sourceRTCP: r.SourceRTCP, hold: r.Hold, mux: r.Mux, feedback: r.Feedback, wait: r.Wait, clock: r.Clock, toClock: r.ToClock,
+		passing: r.All,
+		source:  r.Source, sourceRTCP: r.SourceRTCP, hold: r.Hold, mux: r.Mux, feedback: r.Feedback, wait: r.Wait, clock: r.Clock, toClock: r.ToClock,
 		voice: r.Voice, events: r.Events, noise: r.Noise, eventClocks: r.EventClocks, heard: r.Heard,
 	}
 	for pt := range f.types {

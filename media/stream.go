@@ -41,6 +41,7 @@ type leg struct {
 	stream    *stream
 	side      int
 	network   *network // interface
+	absent    bool     // no ports: the party lends its place only (subscribe.go, publish.go)
 	pool      *portPool
 	number    uint16 // of the RTP port; that for RTCP is the next one
 	rtp, rtcp *port
@@ -67,6 +68,8 @@ type leg struct {
 	injectType uint8
 	flow       *flow  // of the stream's current route
 	refreshed  uint64 // packets at the last tick
+
+	copies atomic.Pointer[[]*stream] // set by control: of subscribers; nil is none
 
 	gate atomic.Uint32 // set by control: what of the party's packets is held back
 
@@ -112,6 +115,8 @@ type flow struct {
 
 	ice, iceRTCP   iceAgent  // where to send is their decision; ice nil is the latch's, iceRTCP is nil under rtcp-mux
 	dtls, dtlsRTCP *dtlsPath // in place of rx and tx, by port; dtlsRTCP is nil under rtcp-mux
+
+	passing bool // every type passes under its number
 
 	types  [128]uint8 // payload type as it comes -> as it leaves
 	clock  uint32     // Hz of the RTP timestamps as they come

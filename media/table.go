@@ -38,6 +38,10 @@ func (t *table) Install(s *stream, at [2]uint16) error {
 		if l.rtp == nil {
 			l.rtp, l.rtcp = &port{leg: l}, &port{leg: l, rtcp: true}
 		}
+		if l.absent {
+			l.number = discardPort
+			continue
+		}
 		var err error
 		if l.number, err = l.network.pool.open(t, at[i], l.rtp, l.rtcp); err != nil {
 			t.Remove(s)

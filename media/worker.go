@@ -36,6 +36,7 @@ type worker struct {
 	watched  []*stream  // those with ICE or DTLS
 	ticks    int
 	tx       [txBufferSize + srtpRoom]byte
+	copy     [txBufferSize + srtpRoom]byte // of a packet for a subscriber
 
 	beats metronome // of the speakers
 

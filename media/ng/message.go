@@ -202,6 +202,7 @@ type CallInfo struct {
 type TagInfo struct {
 	Tag, InDialogueWith string
 	Label               string
+	Subscriptions       []string // of a subscriber: the tags of those whose media it gets
 	Created             time.Time
 	Medias              []MediaInfo
 }

@@ -86,6 +86,9 @@ func (t *TagInfo) dict(quality map[string]any) map[string]any {
 	if t.Label != "" {
 		d["label"] = t.Label
 	}
+	if len(t.Subscriptions) > 0 {
+		d["subscriptions"] = anyList(t.Subscriptions)
+	}
 	putTime(d, "created", t.Created)
 	medias := make([]any, len(t.Medias))
 	for i, m := range t.Medias {

@@ -71,10 +71,25 @@ func responseFrom(dict map[string]any) (*Response, error) {
 		r.Statistics = d
 	}
 	r.Duration = time.Duration(t.number("duration")) * time.Millisecond
+	if tag := t.text("to-tag"); tag != "" {
+		r.Subscribed = subscribed(t)
+	}
 	if _, ok := t["tags"].(map[string]any); ok {
 		r.Call = callInfo(t)
 	}
 	return r, nil
+}
+
+func subscribed(t tree) *Subscribed {
+	s := &Subscribed{ToTag: t.text("to-tag"), FromTags: texts(t["from-tags"])}
+	for _, tag := range t.trees("tag-medias") {
+		list := []SubscribedMedia{}
+		for _, m := range tag.trees("medias") {
+			list = append(list, SubscribedMedia{Index: int(m.number("index")), Type: m.text("type"), Label: m.text("label"), Mode: m.text("mode")})
+		}
+		s.Medias = append(s.Medias, list)
+	}
+	return s
 }
 
 func callInfo(t tree) *CallInfo {
@@ -87,7 +102,8 @@ func callInfo(t tree) *CallInfo {
 	tags, _ := t["tags"].(map[string]any) // the keys are tags: not to be folded
 	for _, name := range slices.Sorted(maps.Keys(tags)) {
 		d := treeOf(tags[name])
-		info := TagInfo{Tag: name, InDialogueWith: d.text("in-dialogue-with"), Label: d.text("label"), Created: d.time("created")}
+		info := TagInfo{Tag: name, InDialogueWith: d.text("in-dialogue-with"), Label: d.text("label"), Created: d.time("created"),
+			Subscriptions: texts(d["subscriptions"])}
 		for _, m := range d.trees("medias") {
 			info.Medias = append(info.Medias, mediaInfo(m))
 		}
