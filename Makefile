@@ -42,7 +42,8 @@ demo: build ## calls through a running `make run`, or through one of its own: pr
 
 farms: build ## three real Asterisks, edge, media and bridge on 127.0.0.1 (FARMS=5: two call and two conference nodes); Ctrl-C ends them
 	sh e2e/peers.sh install
-	@exec $(GO) run $(GOFLAGS_) ./bench/farms -binary bin/rtcedge -nodes $(or $(FARMS),3) $(ARGS)
+	@$(GO) build $(GOFLAGS_) -o bin/farms ./bench/farms
+	@exec bin/farms -binary bin/rtcedge -nodes $(or $(FARMS),3) $(ARGS)
 
 crash-demo: build ## real Asterisks die under 20 calls and a conference of five, and every call lives (ARGS="-run F1" for others)
 	sh e2e/peers.sh install

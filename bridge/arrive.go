@@ -61,6 +61,9 @@ func (m *machine) arrive(in arrived) {
 		m.call.Flow.Leg = leg.ID
 		m.runFlow()
 	case len(m.call.Legs) == 1:
+		if leg.State == LegUp { // it comes from another call: it waits for its target in the bridge, nobody will answer it again
+			m.enter(leg)
+		}
 		m.do(action{Do: doResolve, Text: m.call.Number})
 	default:
 		m.answer(leg)

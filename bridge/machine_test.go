@@ -157,6 +157,9 @@ func TestB40Transfer(t *testing.T) {
 
 	p := talking(t)
 	p.want(refer, "transfer progress a channel_progress", "resolve a 1003 30")
+	echo := *refer
+	echo.State = ari.TransferProgress
+	p.want(&echo)
 	p.want(dest, "originate call.4 sip:1003@x 30")
 	p.want(stasis("n1", "call.4", "out", "call", "call.4"), "join call.4", "transfer progress a channel_answered", "hangup a 16")
 	if p.m.ended || p.m.call.Leg("call.2") == nil || p.m.call.Transfer != nil {
@@ -179,6 +182,17 @@ func TestB40Transfer(t *testing.T) {
 	p.want(attended, "hand over call.2 a2")
 	p.m.handedOver("call.2")
 	p.want(tick{}, "transfer progress a channel_answered", "hangup a 16", "destroy bridge b-call")
+}
+
+// TestB40AnsweredLegWaitsInTheBridge: a leg that another call gave away, answered, for a number: of a user, or the way to another node's
+// conference. Nobody answers it a second time, so it must be in the bridge when its target comes.
+func TestB40AnsweredLegWaitsInTheBridge(t *testing.T) {
+	p := newPlay(t, Call{Number: "1003"})
+	given := in("a")
+	given.leg.State = LegUp
+	p.want(given, "create bridge b-call", "join a", "resolve 1003")
+	p.want(to("sip:1003@x"), "originate call.2 sip:1003@x 30")
+	p.want(stasis("n1", "call.2", "out", "call", "call.2"), "join call.2")
 }
 
 // TestB40Moderation: PIN, mute all, lock, kick, hold, recording, end for all.

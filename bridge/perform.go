@@ -48,7 +48,11 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 	case doMusic:
 		return nil, c.Music(ctx, a.Leg, a.On)
 	case doPlay:
-		return nil, c.Play(ctx, target, a.Text, a.Media, time.Duration(a.N)*time.Millisecond)
+		media, err := s.playable(ctx, a.Media)
+		if err != nil {
+			return nil, err
+		}
+		return nil, c.Play(ctx, target, a.Text, media, time.Duration(a.N)*time.Millisecond)
 	case doStopPlay:
 		return nil, gone(c.StopPlayback(ctx, a.Text))
 	case doRecord:

@@ -9,6 +9,9 @@ import (
 // refer is a phone's REFER (PJSIP_TRANSFER_HANDLING ari-only). Nothing of the old call is given up before the new leg is up: until then
 // a failure only tells the phone, and the two talk on (roll-back).
 func (m *machine) refer(ev *ari.ChannelTransfer) {
+	if ev.State != "" {
+		return // Asterisk's echo of our own word on it (channel_progress and the rest), no new REFER
+	}
 	by := m.call.Leg(ev.ReferredBy.SourceChannel.ID)
 	if by == nil {
 		return

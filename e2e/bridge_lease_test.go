@@ -91,7 +91,7 @@ func TestBridgeKilledWith50Calls(t *testing.T) {
 		t.Fatal(err)
 	}
 	system.BridgeP = first
-	api := &control{t, system.API()}
+	api := &control{t: t, api: system.API()}
 	api.ready(len(system.Nodes))
 	second := netip.AddrPortFrom(system.Inside, 8091)
 	other, err := system.StartBridge("--api", second.String(), "--admin", netip.AddrPortFrom(system.Inside, 8093).String())
@@ -143,7 +143,7 @@ func TestBridgeKilledWith50Calls(t *testing.T) {
 	})
 
 	// A command for a call of the other process is led there.
-	there := &control{t, second}
+	there := &control{t: t, api: second}
 	there.must("POST", "/v1/calls/"+before[0].ID+"/participants/"+before[0].Legs[0].ID+"/mute", map[string]bool{"on": true})
 
 	start := time.Now()

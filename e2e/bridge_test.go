@@ -22,8 +22,9 @@ import (
 
 // control is the API of a running bridge.
 type control struct {
-	t   *testing.T
-	api netip.AddrPort
+	t      *testing.T
+	api    netip.AddrPort
+	client *http.Client // nil: the default one
 }
 
 type legView struct {
@@ -52,7 +53,11 @@ func (c *control) do(method, path string, in any) ([]byte, int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := c.client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return []byte(err.Error()), 0
 	}
@@ -282,7 +287,7 @@ func startBridge(t *testing.T, system *farms.System, people ...*person) *control
 		t.Fatal(err)
 	}
 	system.BridgeP = bridge
-	api := &control{t, system.API()}
+	api := &control{t: t, api: system.API()}
 	api.ready(len(system.Nodes))
 	return api
 }

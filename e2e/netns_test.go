@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -130,9 +132,19 @@ func (n *namespace) router() {
 // RTP peers that are made by f may be used from everywhere afterwards. f must not start goroutines that open sockets.
 func (n *namespace) inside(f func()) {
 	n.t.Helper()
+	if err := n.enter(f); err != nil {
+		n.t.Fatalf("enter %s: %v", n.name, err)
+	}
+	if n.t.Failed() {
+		n.t.FailNow()
+	}
+}
+
+// enter is inside for goroutines that are not the test's.
+func (n *namespace) enter(f func()) error {
 	there, err := os.Open("/run/netns/" + n.name)
 	if err != nil {
-		n.t.Fatal(err)
+		return err
 	}
 	defer there.Close()
 	var failed error
@@ -159,12 +171,16 @@ func (n *namespace) inside(f func()) {
 		f()
 	}()
 	<-done
-	if failed != nil {
-		n.t.Fatalf("enter %s: %v", n.name, failed)
+	return failed
+}
+
+// dial opens a connection from inside.
+func (n *namespace) dial(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+	var d net.Dialer
+	if failed := n.enter(func() { conn, err = d.DialContext(ctx, network, addr) }); failed != nil {
+		return nil, failed
 	}
-	if n.t.Failed() {
-		n.t.FailNow()
-	}
+	return conn, err
 }
 
 // segment is a network: a bridge in a namespace of its own.

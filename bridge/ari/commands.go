@@ -2,6 +2,7 @@ package ari
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -232,6 +233,20 @@ func (c *Client) StoredRecordings(ctx context.Context) ([]StoredRecording, error
 // RecordingFile fetches a recording.
 func (c *Client) RecordingFile(ctx context.Context, name string) ([]byte, error) {
 	return c.raw(ctx, http.MethodGet, "recordings/stored/"+id(name)+"/file", nil, nil)
+}
+
+// HasRecording is nil if the node has a recording of this name, ErrNotFound if it has not.
+func (c *Client) HasRecording(ctx context.Context, name string) error {
+	return c.do(ctx, http.MethodGet, "recordings/stored/"+id(name), nil, nil, nil)
+}
+
+// RecordingMedia is the recording for another node's Play: that node fetches it from this one. The account is in it.
+func (c *Client) RecordingMedia(name string) (string, error) {
+	if c.url == nil {
+		return "", fmt.Errorf("ari: recording %s: its node has no port to fetch it from", name)
+	}
+	password, _ := c.url.User.Password()
+	return "sound:" + c.Address() + "/ari/recordings/stored/" + id(name) + "/file?" + pairs("api_key", c.url.User.Username()+":"+password).Encode(), nil
 }
 
 // DeleteRecording removes a recording's file.

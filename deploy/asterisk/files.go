@@ -59,5 +59,5 @@ func (n *Node) Links() map[string]string {
 
 // Folders are those that Asterisk writes into.
 func (n *Node) Folders() []string {
-	return []string{"db", "lib", "log", "run", "spool/recording", "spool/tmp", "data/sounds", "data/moh"}
+	return []string{"cache", "db", "lib", "log", "run", "spool/recording", "spool/tmp", "data/sounds", "data/moh"}
 }

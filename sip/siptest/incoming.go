@@ -206,10 +206,16 @@ func (u *UA) handleCancel(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 func (u *UA) handleOther(req *sipmsg.Request, tx sipmsg.ServerTransaction) {
 	code, reason := 200, "OK"
 	if to := req.To(); to != nil && to.Params.Has("tag") {
-		if c := u.find(req); c == nil {
-			code, reason = 481, "Call/Transaction Does Not Exist"
-		} else {
+		switch c, s := u.find(req), u.subscription(req); {
+		case c != nil:
 			c.inOrder(req)
+			if req.Method == sipmsg.NOTIFY && u.cfg.OnNotice != nil {
+				u.cfg.OnNotice(c, noticeOf(req))
+			}
+		case s != nil:
+			s.take(noticeOf(req))
+		default:
+			code, reason = 481, "Call/Transaction Does Not Exist"
 		}
 	}
 	_ = tx.Respond(sipmsg.NewResponseFromRequest(req, code, reason, nil))

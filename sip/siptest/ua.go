@@ -38,6 +38,8 @@ type Config struct {
 	// OnReinvite answers an offer inside a call: it returns the SDP for the 200, or nil for 488. Default: the SDP that the
 	// call was set up with.
 	OnReinvite func(call *Call, offer []byte) []byte
+	// OnNotice is told what a transfer that the call asked for has come to. Default: nobody is.
+	OnNotice func(call *Call, n Notice)
 	// Logger gets what sipgo reports. Default: none.
 	Logger *slog.Logger
 }
@@ -80,6 +82,7 @@ type UA struct {
 	mu     sync.Mutex
 	closed bool
 	calls  map[dialogID]*Call
+	subs   map[string]*Subscription // by Call-ID
 	regSeq uint32
 
 	ready chan struct{} // closed when sipgo reads the socket; before that it would open another one to send from
@@ -95,7 +98,7 @@ func New(cfg Config) (*UA, error) {
 		return nil, err
 	}
 	u := &UA{
-		cfg: cfg, calls: map[dialogID]*Call{}, regID: newToken(), regTag: newToken(),
+		cfg: cfg, calls: map[dialogID]*Call{}, subs: map[string]*Subscription{}, regID: newToken(), regTag: newToken(),
 		ready: make(chan struct{}),
 	}
 	u.ctx, u.stop = context.WithCancel(context.Background())
