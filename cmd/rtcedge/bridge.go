@@ -50,7 +50,7 @@ func parseBridge(e *env) (*bridgeRole, error) {
 	s.String(&c.advertise, "api-advertise", "", "IP:PORT", "address by which other bridge processes reach the API; none: that of --api")
 	s.String(&c.store, "store", store.Embedded, "URL", "shared state: embedded, or nats://IP:PORT[,nats://...]")
 	s.String(&c.storeDir, "store-dir", "", "DIR", "files of the embedded store; none: in memory")
-	s.Int(&c.replicas, "store-replicas", 1, 1, 5, "COPIES", "copies of each record in an external store")
+	s.Int(&c.replicas, "store-replicas", 0, 0, 5, "COPIES", storeCopies)
 	s.Duration(&c.grace, "recovery-wait", time.Minute, time.Second, "legs of a crashed node wait for their recovery so long")
 	s.Duration(&c.lease, "lease", 1200*time.Millisecond, 300*time.Millisecond, "a process that dies loses its nodes to another one after it")
 	s.Int(&c.maxCalls, "max-calls", 10000, 1, 1000000, "CALLS", "more calls are refused with 503")
@@ -92,7 +92,7 @@ func (c *bridgeRole) run(e *env) error {
 	status.listeners = []string{"api " + api.Addr().String()}
 	status.counts = func() map[string]int64 { return bridgeCounts(b) }
 	// Calls stay up without us, so the drain does not wait for them.
-	return status.serve(e, c.common, []obs.Source{bridgeSource(b)}, nil, drainer{refuse: b.Drain},
+	return status.serve(e, c.common, []obs.Source{bridgeSource(b), storeSource(st)}, nil, drainer{refuse: b.Drain},
 		part{"store", st.Run}, part{"bridge", b.Run}, part{"api", api.Run})
 }
 

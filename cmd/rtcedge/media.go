@@ -107,6 +107,7 @@ type mediaRole struct {
 	listenNG, listenTCP, listenHTTP netip.AddrPort
 	interfaces                      []string
 	store, certificate              string
+	replicas                        int
 }
 
 func parseMedia(e *env) (*mediaRole, error) {
@@ -121,6 +122,7 @@ func parseMedia(e *env) (*mediaRole, error) {
 			return err
 		})
 	s.String(&c.store, "store", "", "URL", "keep session records at nats://[USER:PASSWORD@]HOST:PORT[,...], and go on with the calls that are there for the first --interface; none: calls end with the process")
+	s.Int(&c.replicas, "store-replicas", 0, 0, 5, "COPIES", storeCopies)
 	s.String(&c.certificate, "dtls-certificate", "", "FILE", "certificate and key (PEM) for DTLS-SRTP, the same on nodes that take over each other's calls; none: a new one at each start")
 	c.mediaKnobs.declare(s)
 	c.common.declare(s, netip.AddrPort{}, 0, 30*time.Second)
@@ -154,7 +156,7 @@ func (c *mediaRole) run(e *env) error {
 	}
 	var records *mediaRecords
 	if c.store != "" {
-		s, err := store.New(store.Config{URL: c.store, Name: "rtcedge media", Logger: e.log})
+		s, err := store.New(store.Config{URL: c.store, Replicas: c.replicas, Name: "rtcedge media", Logger: e.log})
 		if err != nil {
 			return flagError("media", "store", err, "nats://HOST:PORT")
 		}
@@ -174,10 +176,12 @@ func (c *mediaRole) run(e *env) error {
 	st.listeners = ngListeners(server)
 	st.counts = func() map[string]int64 { return mediaCounts(engine.Stats()) }
 	parts := []part{{"media", engine.Run}, {"ng", server.Run}}
+	sources := []obs.Source{mediaSource(engine), ngSource(server)}
 	if records != nil {
+		sources = append(sources, storeSource(records.store))
 		parts = append(parts, part{"store", records.store.Run}, part{"records", func(ctx context.Context) error { return records.restore(ctx, engine) }})
 	}
-	return st.serve(e, c.common, []obs.Source{mediaSource(engine), ngSource(server)}, mediaPages(engine),
+	return st.serve(e, c.common, sources, mediaPages(engine),
 		drainer{calls: func() int { return engine.Stats().Calls }}, parts...)
 }
 

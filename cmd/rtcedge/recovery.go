@@ -31,6 +31,7 @@ type recoveryRole struct {
 	store       string
 	storeDir    string
 	storeListen netip.AddrPort
+	replicas    int
 	edges       []string
 	media       []string
 	name        string
@@ -64,6 +65,7 @@ func parseRecovery(e *env) (*recoveryRole, error) {
 	c.historyKnobs.declare(s)
 	s.String(&c.store, "store", store.Embedded, "URL", "shared state: embedded, or nats://IP:PORT[,nats://...]; the bridge role needs the same")
 	s.String(&c.storeDir, "store-dir", "", "DIR", "files of the embedded store; none: in memory")
+	s.Int(&c.replicas, "store-replicas", 0, 0, 5, "COPIES", storeCopies)
 	s.Addr(&c.storeListen, "store-listen", netip.AddrPort{}, "address on which the embedded store serves the bridge role")
 	s.List(&c.edges, "edge-admin", nil, "http://IP:PORT", "admin port of an edge, one each: dead nodes are fenced there", "http://IP:PORT", func(t string) error {
 		_, err := edgeAdmin(t)
@@ -104,7 +106,7 @@ func edgeAdmin(text string) (netip.AddrPort, error) {
 
 func (c *recoveryRole) run(e *env) error {
 	e.level.Set(c.level())
-	st, err := store.New(store.Config{URL: c.store, Dir: c.storeDir, Listen: c.storeListen, Name: "rtcedge recovery", Logger: e.log})
+	st, err := store.New(store.Config{URL: c.store, Dir: c.storeDir, Listen: c.storeListen, Replicas: c.replicas, Name: "rtcedge recovery", Logger: e.log})
 	if err != nil {
 		return usage(err)
 	}
@@ -165,7 +167,7 @@ func (c *recoveryRole) run(e *env) error {
 		return crashes
 	}}
 	parts = append([]part{{"store", st.Run}, {"nodes", f.watch}}, parts...)
-	return status.serve(e, c.common, append(sources, recoverySource(r, f.sentinel)), pages, drainer{},
+	return status.serve(e, c.common, append(sources, recoverySource(r, f.sentinel), storeSource(st)), pages, drainer{},
 		append(parts, part{"recovery", r.Run}, part{"sentinel", f.sentinel.Run})...)
 }
 

@@ -12,20 +12,13 @@ import (
 // Embedded is the URL of the server inside this process.
 const Embedded = "embedded"
 
-// Errors that callers branch on.
-var (
-	ErrNotFound = errors.New("no such key")
-	ErrExists   = errors.New("the key exists")
-	ErrConflict = errors.New("the value has changed")
-	ErrHeld     = errors.New("somebody else holds the lease")
-	ErrFull     = errors.New("too many writes are waiting")
-	ErrAway     = errors.New("the store does not answer")
-	ErrClosed   = errors.New("the store is closed")
-)
-
 // Chosen by us.
 const (
 	maxPending   = 100_000                // keys that wait to be written: more than the calls of a site
+	maxWaiting   = 256 << 20              // bytes of their values
+	maxKey       = 1024                   // bytes of a key on the wire; a server's control line ends at 4096 by default
+	writers      = 8                      // writes of PutLater at a time: a cluster answers after a round trip between its nodes
+	copies       = 3                      // of each value in a cluster: one node of three may be lost
 	defaultAsk   = 2 * time.Second        // a cluster elects a new leader within about one second
 	retryPause   = 200 * time.Millisecond // between two tries of a write that waits
 	startTimeout = 15 * time.Second       // a large file store is read at start
@@ -39,7 +32,7 @@ type Config struct {
 	URL      string         // "embedded" (default) or nats://[USER:PASSWORD@]HOST:PORT[,nats://...] of an external cluster
 	Dir      string         // where the embedded server keeps its files; default: in memory, lost with the process
 	Listen   netip.AddrPort // address on which the embedded server also serves other processes; the zero value is off
-	Replicas int            // copies of each value in an external cluster, 1 to 5; default 1
+	Replicas int            // copies of each value in an external cluster, 1 to 5; default 3 where the server is one of a cluster, else 1
 	Name     string         // of this client, as the server shows it; default rtcedge
 	Timeout  time.Duration  // how long one question may take whose context has no deadline; default 2 s
 	Logger   *slog.Logger   // default: none
@@ -60,10 +53,7 @@ func (c *Config) validate() error {
 		}
 	}
 	if c.Replicas < 0 || c.Replicas > 5 {
-		return fmt.Errorf("store: %d replicas, allowed are 1 to 5", c.Replicas)
-	}
-	if c.Replicas == 0 {
-		c.Replicas = 1
+		return fmt.Errorf("store: %d replicas, allowed are 1 to 5, and 0 for 3 in a cluster", c.Replicas)
 	}
 	if c.Timeout < 0 {
 		return fmt.Errorf("store: timeout %v is negative", c.Timeout)

@@ -2,22 +2,27 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// later is the queue of PutLater and DeleteLater: per key the newest value, written by one goroutine.
+// later is the queue of PutLater and DeleteLater: per key the newest value. Some goroutines write, each key by one at a time, so that no older
+// value comes after a newer one.
 type later struct {
 	wake    chan struct{}
 	written atomic.Uint64
 	failed  atomic.Uint64
+	dropped atomic.Uint64
 
 	mu    sync.Mutex // guards the rest
-	order []target   // keys in the order of their first waiting write
+	order []target   // keys in the order of their first waiting write, without those that are being written
 	next  map[target][]byte
-	busy  int             // taken out of next, not written yet
+	busy  map[target]bool // being written
+	size  int             // bytes of the values in next
 	idle  []chan struct{} // closed when nothing waits
 }
 
@@ -27,37 +32,56 @@ type target struct {
 }
 
 func (l *later) init() {
-	l.wake = make(chan struct{}, 1)
-	l.next = map[target][]byte{}
+	l.wake = make(chan struct{}, writers)
+	l.next, l.busy = map[target][]byte{}, map[target]bool{}
 }
 
 func (l *later) add(b *Bucket, key string, value []byte) error {
+	if err := checkKey(key); err != nil {
+		return fmt.Errorf("put %s: %w", b.name, err)
+	}
 	t := target{b, key}
 	l.mu.Lock()
-	if _, waits := l.next[t]; !waits {
-		if len(l.next) >= maxPending {
-			l.mu.Unlock()
-			return fmt.Errorf("put %s %s: %w (%d)", b.name, key, ErrFull, maxPending)
-		}
+	old, waits := l.next[t]
+	if !waits && len(l.next) >= maxPending || l.size+len(value)-len(old) > maxWaiting {
+		l.mu.Unlock()
+		return fmt.Errorf("put %s %s: %w (%d keys, %d bytes)", b.name, key, ErrFull, maxPending, maxWaiting)
+	}
+	if !waits && !l.busy[t] {
 		l.order = append(l.order, t)
 	}
+	l.size += len(value) - len(old)
 	l.next[t] = value
 	l.mu.Unlock()
+	l.wakeOne()
+	return nil
+}
+
+func (l *later) wakeOne() {
 	select {
 	case l.wake <- struct{}{}:
-	default:
+	default: // all of them will look
 	}
-	return nil
 }
 
 func (l *later) pending() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return len(l.next) + l.busy
+	return l.waiting()
 }
 
-// run writes until ctx ends.
-func (l *later) run(ctx context.Context) {
+func (l *later) waiting() int {
+	n := len(l.next)
+	for t := range l.busy {
+		if _, again := l.next[t]; !again {
+			n++
+		}
+	}
+	return n
+}
+
+// run writes until ctx ends. Writers is how many of it there are.
+func (l *later) run(ctx context.Context, log *slog.Logger) {
 	for {
 		t, value, ok := l.take()
 		if !ok {
@@ -74,13 +98,20 @@ func (l *later) run(ctx context.Context) {
 		} else {
 			_, err = t.b.Put(ctx, t.key, value)
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			l.written.Add(1)
-			l.done()
+			l.done(t)
+			continue
+		case hopeless(err):
+			l.dropped.Add(1)
+			l.done(t)
+			log.Debug("store: a write is dropped", "bucket", t.b.name, "key", t.key, "err", err)
 			continue
 		}
 		l.failed.Add(1)
-		l.putBack(t, value)
+		// While the store is away all wait alike. One that is refused goes behind the others, lest it hold them up.
+		l.putBack(t, value, errors.Is(err, ErrAway))
 		select {
 		case <-time.After(retryPause):
 		case <-ctx.Done():
@@ -99,15 +130,23 @@ func (l *later) take() (t target, value []byte, ok bool) {
 	l.order = l.order[1:]
 	value = l.next[t]
 	delete(l.next, t)
-	l.busy = 1
+	l.size -= len(value)
+	l.busy[t] = true
+	if len(l.order) > 0 {
+		l.wakeOne()
+	}
 	return t, value, true
 }
 
-func (l *later) done() {
+func (l *later) done(t target) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.busy = 0
-	if len(l.next) > 0 {
+	delete(l.busy, t)
+	if _, again := l.next[t]; again {
+		l.order = append(l.order, t)
+		l.wakeOne()
+	}
+	if l.waiting() > 0 {
 		return
 	}
 	for _, c := range l.idle {
@@ -117,19 +156,24 @@ func (l *later) done() {
 }
 
 // putBack keeps a value that could not be written, unless a newer one has come.
-func (l *later) putBack(t target, value []byte) {
+func (l *later) putBack(t target, value []byte, first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.busy = 0
+	delete(l.busy, t)
 	if _, newer := l.next[t]; !newer {
-		l.order = append([]target{t}, l.order...)
 		l.next[t] = value
+		l.size += len(value)
+	}
+	if first {
+		l.order = append([]target{t}, l.order...)
+	} else {
+		l.order = append(l.order, t)
 	}
 }
 
 func (l *later) flush(ctx context.Context) error {
 	l.mu.Lock()
-	if len(l.next)+l.busy == 0 {
+	if l.waiting() == 0 {
 		l.mu.Unlock()
 		return nil
 	}

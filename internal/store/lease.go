@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,8 +16,8 @@ const leaseBucket = "leases"
 type Lease struct {
 	b     *Bucket
 	name  string
-	owner string
 	ttl   time.Duration
+	value []byte // like no other holder's, not even of one with the same name
 	rev   uint64 // of the holder's goroutine
 	lost  chan struct{}
 	stop  context.CancelFunc
@@ -26,37 +27,55 @@ type Lease struct {
 type held struct {
 	Owner string        `json:"owner"`
 	TTL   time.Duration `json:"ttl_ns"`
+	ID    string        `json:"id"` // of this holding: two processes by mistake with one name do not hold it at once
 }
 
-// sighting is when a revision of a foreign lease was first seen, by the monotonic clock.
+// sighting is when a revision of a foreign lease was first and last seen, by the monotonic clock.
 type sighting struct {
-	rev   uint64
-	since time.Time
+	rev         uint64
+	since, last time.Time
 }
 
 // Lease takes the lease of a name, or answers ErrHeld at once; ask again about three times per ttl. It is taken over when its holder has not
-// renewed it for its ttl since this store first asked. An owner may take its own lease again at once: a process that has started anew. The
-// lease is renewed until it is released, lost, or ctx ends.
+// renewed it for its ttl since this store first asked, and the store has answered all that time: where nobody can write, silence says
+// nothing. An owner may take its own lease again at once: a process that has started anew. The lease is renewed until it is released, lost,
+// or ctx ends.
 func (s *Store) Lease(ctx context.Context, name, owner string, ttl time.Duration) (*Lease, error) {
 	b, err := s.Bucket(ctx, leaseBucket)
 	if err != nil {
+		s.forget(name)
 		return nil, err
 	}
-	value, err := json.Marshal(held{Owner: owner, TTL: ttl})
+	value, err := json.Marshal(held{Owner: owner, TTL: ttl, ID: rand.Text()})
 	if err != nil {
 		return nil, err
 	}
+	// A write, though it will mostly be refused: its answer shows that the bucket has a leader, by whom the holder could renew.
 	rev, err := b.Create(ctx, name, value)
 	if errors.Is(err, ErrExists) {
 		rev, err = s.takeOver(ctx, b, name, owner, value)
 	}
 	if err != nil {
+		if !errors.Is(err, ErrHeld) {
+			s.forget(name)
+		}
 		return nil, err
 	}
+	s.forget(name)
 	ctx, stop := context.WithCancel(ctx)
-	l := &Lease{b: b, name: name, owner: owner, ttl: ttl, rev: rev, lost: make(chan struct{}), stop: stop}
-	s.tasks.Go(func() { l.keep(ctx, value) })
+	l := &Lease{b: b, name: name, ttl: ttl, value: value, rev: rev, lost: make(chan struct{}), stop: stop}
+	if !s.task(func() { l.keep(ctx) }) {
+		stop()
+		close(l.lost)
+		return nil, fmt.Errorf("lease %s: %w", name, ErrClosed)
+	}
 	return l, nil
+}
+
+func (s *Store) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.seen, name)
 }
 
 // takeOver takes a lease that is ours already, or whose holder is silent.
@@ -87,16 +106,17 @@ func (s *Store) silent(name string, rev uint64, ttl time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	if at, ok := s.seen[name]; ok && at.rev == rev {
+	if at, ok := s.seen[name]; ok && at.rev == rev && now.Sub(at.last) <= ttl {
+		s.seen[name] = sighting{rev, at.since, now}
 		return now.Sub(at.since) > ttl
 	}
-	s.seen[name] = sighting{rev, now}
+	s.seen[name] = sighting{rev, now, now}
 	return false
 }
 
 // keep renews the lease. It is lost when somebody else has written it, and also when it could not be renewed for a ttl: others may then
 // have taken it over.
-func (l *Lease) keep(ctx context.Context, value []byte) {
+func (l *Lease) keep(ctx context.Context) {
 	defer close(l.lost)
 	defer l.stop()
 	renewed := time.Now()
@@ -106,7 +126,7 @@ func (l *Lease) keep(ctx context.Context, value []byte) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-l.b.s.closed:
+		case <-l.b.s.ending:
 			return
 		case <-t.C:
 		}
@@ -116,20 +136,32 @@ func (l *Lease) keep(ctx context.Context, value []byte) {
 		}
 		try, cancel := context.WithTimeout(ctx, left)
 		asked := time.Now()
-		rev, err := l.b.Update(try, l.name, value, l.rev)
-		cancel()
-		switch {
-		case err == nil:
-			l.rev, renewed = rev, asked
-		case errors.Is(err, ErrConflict):
-			// An answer that was lost on its way leaves our own value under a newer revision.
-			e, again := l.b.Get(ctx, l.name)
-			if again != nil || string(e.Value) != string(value) {
+		rev, err := l.b.Update(try, l.name, l.value, l.rev)
+		if errors.Is(err, ErrConflict) {
+			rev, err = l.own(try)
+			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrHeld) {
+				cancel()
 				return
 			}
-			l.rev, renewed = e.Revision, asked
+			if err == nil && rev <= l.rev { // an old copy of a node that lags: it renews nothing
+				err = ErrAway
+			}
+		}
+		cancel()
+		if err == nil {
+			l.rev, renewed = rev, asked
 		}
 	}
+}
+
+// own is the entry's revision if it is still ours: an answer that was lost on its way leaves our value under a newer one. ErrHeld if it is
+// somebody else's.
+func (l *Lease) own(ctx context.Context) (uint64, error) {
+	e, err := l.b.Get(ctx, l.name)
+	if err == nil && string(e.Value) != string(l.value) {
+		err = ErrHeld
+	}
+	return e.Revision, err
 }
 
 // Lost is closed when the lease is no longer held.
@@ -140,8 +172,18 @@ func (l *Lease) Release(ctx context.Context) error {
 	l.stop()
 	<-l.lost
 	err := l.b.Delete(ctx, l.name, l.rev)
-	if errors.Is(err, ErrConflict) {
+	if !errors.Is(err, ErrConflict) {
+		return err
+	}
+	rev, err := l.own(ctx) // the last renewal may have arrived without an answer
+	if errors.Is(err, ErrHeld) || errors.Is(err, ErrNotFound) {
 		return nil // somebody else has it already
+	}
+	if err == nil {
+		err = l.b.Delete(ctx, l.name, rev)
+	}
+	if errors.Is(err, ErrConflict) {
+		return nil
 	}
 	return err
 }

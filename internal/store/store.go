@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -19,6 +17,7 @@ type Store struct {
 	// Constant after New.
 	cfg    Config
 	ready  chan struct{} // closed when conn and js are set
+	ending chan struct{} // closed when the last writes are done: tasks end
 	closed chan struct{} // closed when Run has ended
 	later  later
 
@@ -27,11 +26,14 @@ type Store struct {
 	js   jetstream.JetStream
 
 	reconnects atomic.Uint64
-	tasks      sync.WaitGroup // watches and leases
+	tasks      sync.WaitGroup // watches and leases; see task
 
 	mu      sync.Mutex // guards the rest
+	over    bool       // no task may begin
 	buckets map[string]*Bucket
 	seen    map[string]sighting // of leases that others hold
+	online  chan struct{}       // closed while there is a connection
+	turn    chan struct{}       // closed, and replaced, when a lost connection is back
 }
 
 // New checks the configuration; nothing is opened before Run.
@@ -39,7 +41,8 @@ func New(cfg Config) (*Store, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, ready: make(chan struct{}), closed: make(chan struct{}), buckets: map[string]*Bucket{}, seen: map[string]sighting{}}
+	s := &Store{cfg: cfg, ready: make(chan struct{}), ending: make(chan struct{}), closed: make(chan struct{}), buckets: map[string]*Bucket{},
+		seen: map[string]sighting{}, online: make(chan struct{}), turn: make(chan struct{})}
 	s.later.init()
 	return s, nil
 }
@@ -50,8 +53,12 @@ func (s *Store) Run(ctx context.Context) error {
 	options := []nats.Option{
 		nats.Name(s.cfg.Name), nats.MaxReconnects(-1), nats.ReconnectWait(retryPause), nats.RetryOnFailedConnect(true), nats.Timeout(s.cfg.Timeout),
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), // a server that hangs is left after about 6 s
-		nats.ReconnectHandler(func(*nats.Conn) { s.reconnects.Add(1); s.cfg.Logger.Info("store is back") }),
+		// What is written without a connection would leave with the next one, long after its caller was told that it failed.
+		nats.ReconnectBufSize(-1),
+		nats.ConnectHandler(func(*nats.Conn) { s.connected() }),
+		nats.ReconnectHandler(func(*nats.Conn) { s.reconnects.Add(1); s.connected(); s.cfg.Logger.Info("store is back") }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			s.disconnected()
 			if err != nil {
 				s.cfg.Logger.Warn("store is away", "err", err)
 			}
@@ -80,13 +87,20 @@ func (s *Store) Run(ctx context.Context) error {
 
 	write, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	s.tasks.Go(func() { s.later.run(write) })
+	for range writers {
+		s.task(func() { s.later.run(write, s.cfg.Logger) })
+	}
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
+	turn := s.turned()
 	for {
 		select {
 		case <-sweep.C:
 			s.sweep(ctx)
+			continue
+		case <-turn:
+			turn = s.turned()
+			s.remake(ctx)
 			continue
 		case <-ctx.Done():
 		}
@@ -98,43 +112,24 @@ func (s *Store) Run(ctx context.Context) error {
 		s.cfg.Logger.Warn("store: writes were lost at the end", "count", s.later.pending())
 	}
 	stop()
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	close(s.ending)
 	conn.Close()
 	s.tasks.Wait()
 	return nil
 }
 
-// startServer runs JetStream inside the process. done ends it and removes what was temporary.
-func startServer(cfg Config) (srv *server.Server, done func(), err error) {
-	dir := cfg.Dir
-	remove := func() {}
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "rtcedge-store-"); err != nil {
-			return nil, nil, err
-		}
-		remove = func() { _ = os.RemoveAll(dir) }
+// task runs something that Run waits for; false if it ends already.
+func (s *Store) task(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return false
 	}
-	o := &server.Options{ServerName: cfg.Name, JetStream: true, StoreDir: dir, DontListen: !cfg.Listen.IsValid(), NoSigs: true, NoLog: true, MaxControlLine: 4096}
-	if cfg.Listen.IsValid() {
-		o.Host, o.Port = cfg.Listen.Addr().String(), int(cfg.Listen.Port())
-		if o.Port == 0 {
-			o.Port = server.RANDOM_PORT
-		}
-	}
-	if srv, err = server.NewServer(o); err != nil {
-		remove()
-		return nil, nil, err
-	}
-	srv.Start()
-	done = func() {
-		srv.Shutdown()
-		srv.WaitForShutdown()
-		remove()
-	}
-	if !srv.ReadyForConnections(startTimeout) {
-		done()
-		return nil, nil, fmt.Errorf("not ready after %v (folder %s)", startTimeout, dir)
-	}
-	return srv, done, nil
+	s.tasks.Go(f)
+	return true
 }
 
 // up waits until Run has connected.
@@ -154,60 +149,66 @@ func (s *Store) up(ctx context.Context) error {
 	}
 }
 
-// Bucket opens the bucket of a name and creates it where there is none. Letters, digits, - and _ are allowed.
-func (s *Store) Bucket(ctx context.Context, name string) (*Bucket, error) {
-	if err := s.up(ctx); err != nil {
-		return nil, err
+// ask bounds a question about a key that has no deadline, and waits, for as long as it may take, until there is a connection to ask over.
+func (s *Store) ask(ctx context.Context, key string) (context.Context, context.CancelFunc, error) {
+	if err := checkKey(key); err != nil {
+		return nil, nil, err
+	}
+	cancel := context.CancelFunc(func() {})
+	if _, ok := ctx.Deadline(); !ok {
+		ctx, cancel = context.WithTimeout(ctx, s.cfg.Timeout)
 	}
 	s.mu.Lock()
-	b := s.buckets[name]
+	online := s.online
 	s.mu.Unlock()
-	if b != nil {
-		return b, nil
+	var err error
+	select {
+	case <-online:
+		return ctx, cancel, nil
+	case <-s.ending:
+		err = ErrClosed
+	case <-s.closed:
+		err = ErrClosed
+	case <-ctx.Done():
+		err = fmt.Errorf("%w: %w", ErrAway, ctx.Err())
 	}
-	storage := jetstream.FileStorage
-	if s.cfg.URL == Embedded && s.cfg.Dir == "" {
-		storage = jetstream.MemoryStorage
-	}
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	// As somebody else has made it, it is right: two processes may disagree on copies and storage.
-	kv, err := s.js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: storage, Replicas: s.cfg.Replicas})
-	}
-	if errors.Is(err, jetstream.ErrBucketExists) { // made between the two questions
-		kv, err = s.js.KeyValue(ctx, name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w", name, typed(err))
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if b = s.buckets[name]; b == nil {
-		b = &Bucket{s: s, kv: kv, name: name}
-		s.buckets[name] = b
-	}
-	return b, nil
+	cancel()
+	return nil, nil, err
 }
 
-// bound gives a question without deadline the configured one.
-func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}
+// connected and disconnected are what the library tells, in its order.
+func (s *Store) connected() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.online:
+	default:
+		close(s.online)
 	}
-	return context.WithTimeout(ctx, s.cfg.Timeout)
+	close(s.turn)
+	s.turn = make(chan struct{})
+}
+
+func (s *Store) disconnected() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.online:
+		s.online = make(chan struct{})
+	default:
+	}
+}
+
+// turned is closed at the next connection.
+func (s *Store) turned() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.turn
 }
 
 // sweep removes the marks of keys that were deleted a while ago.
 func (s *Store) sweep(ctx context.Context) {
-	s.mu.Lock()
-	var all []*Bucket
-	for _, b := range s.buckets {
-		all = append(all, b)
-	}
-	s.mu.Unlock()
-	for _, b := range all {
+	for _, b := range s.all() {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		if err := b.kv.PurgeDeletes(ctx, jetstream.DeleteMarkersOlderThan(markerAge)); err != nil && ctx.Err() == nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
 			s.cfg.Logger.Warn("store: sweep", "bucket", b.name, "err", err)
@@ -225,12 +226,13 @@ type Stats struct {
 	Reconnects uint64
 	Pending    int    // keys that wait to be written
 	Written    uint64 // by PutLater and DeleteLater
+	Dropped    uint64 // of those, writes that no repetition makes better, as of a value that is too large
 	Failed     uint64 // tries of those that did not succeed, and were repeated
 }
 
 // Stats returns the counters; it never waits.
 func (s *Store) Stats() Stats {
-	st := Stats{Reconnects: s.reconnects.Load(), Pending: s.later.pending(), Written: s.later.written.Load(), Failed: s.later.failed.Load()}
+	st := Stats{Reconnects: s.reconnects.Load(), Pending: s.later.pending(), Written: s.later.written.Load(), Failed: s.later.failed.Load(), Dropped: s.later.dropped.Load()}
 	select {
 	case <-s.ready:
 		st.Connected = s.conn.IsConnected()

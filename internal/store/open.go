@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Bucket opens the bucket of a name and creates it where there is none. Letters, digits, - and _ are allowed.
+func (s *Store) Bucket(ctx context.Context, name string) (*Bucket, error) {
+	if err := s.up(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	b := s.buckets[name]
+	s.mu.Unlock()
+	if b != nil {
+		return b, nil
+	}
+	ctx, cancel, err := s.ask(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", name, err)
+	}
+	defer cancel()
+	kv, err := s.open(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", name, typed(err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b = s.buckets[name]; b == nil {
+		b = &Bucket{s: s, kv: kv, name: name}
+		s.buckets[name] = b
+	}
+	return b, nil
+}
+
+func (s *Store) open(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	storage := jetstream.FileStorage
+	if s.cfg.URL == Embedded && s.cfg.Dir == "" {
+		storage = jetstream.MemoryStorage
+	}
+	want := s.replicas()
+	kv, err := s.js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: storage, Replicas: want})
+		if err == nil {
+			return kv, nil
+		}
+	}
+	if errors.Is(err, jetstream.ErrBucketExists) { // made between the two questions
+		kv, err = s.js.KeyValue(ctx, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Storage is as somebody else has made it. Copies are raised, and never taken away: a process that was told to keep fewer may have been first.
+	st, err := kv.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info, ok := st.(*jetstream.KeyValueBucketStatus)
+	if !ok || info.StreamInfo().Config.Replicas >= want {
+		return kv, nil
+	}
+	cfg := st.Config()
+	cfg.Replicas = want
+	if _, err := s.js.UpdateKeyValue(ctx, cfg); err != nil {
+		s.cfg.Logger.Warn("store: a bucket keeps fewer copies than wanted", "bucket", name, "copies", info.StreamInfo().Config.Replicas, "wanted", want, "err", err)
+	}
+	return kv, nil
+}
+
+// replicas is how many copies a new bucket gets.
+func (s *Store) replicas() int {
+	switch {
+	case s.cfg.Replicas > 0:
+		return s.cfg.Replicas
+	case s.cfg.URL != Embedded && s.conn.ConnectedClusterName() != "":
+		return copies
+	}
+	return 1
+}
+
+// remake makes again the buckets that a server which lost its files does not have any more. What was in them is written by those who own it.
+func (s *Store) remake(ctx context.Context) {
+	for _, b := range s.all() {
+		ctx, cancel, err := s.ask(ctx, b.name)
+		if err != nil {
+			return
+		}
+		if _, err := s.open(ctx, b.name); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Warn("store: bucket after a lost connection", "bucket", b.name, "err", err)
+		}
+		cancel()
+	}
+}
+
+func (s *Store) all() []*Bucket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*Bucket, 0, len(s.buckets))
+	for _, b := range s.buckets {
+		out = append(out, b)
+	}
+	return out
+}
