@@ -44,7 +44,11 @@ func (p *Proxy) scans(c *pass) bool {
 
 func (pol *policy) scanner(name []byte) bool {
 	var room [128]byte
-	low := appendLower(room[:0], name[:min(len(name), len(room))])
+	name = name[:min(len(name), len(room))]
+	if !pol.suspects.may(name) {
+		return false
+	}
+	low := appendLower(room[:0], name)
 	for _, s := range pol.scanners {
 		if bytes.Contains(low, s) {
 			return true
@@ -52,6 +56,38 @@ func (pol *policy) scanner(name []byte) bool {
 	}
 	return false
 }
+
+// suspects is a set of the first three letters of names: one look at a text says of nearly all that none of the names is in it.
+type suspects struct {
+	set [16]uint64
+	all bool // a name is shorter
+}
+
+func (s *suspects) add(name []byte) {
+	if len(name) < 3 {
+		s.all = true
+		return
+	}
+	h := suspect(uint32(name[0]|0x20)<<16 | uint32(name[1]|0x20)<<8 | uint32(name[2]|0x20))
+	s.set[h/64] |= 1 << (h % 64)
+}
+
+func (s *suspects) may(text []byte) bool {
+	if s.all {
+		return true
+	}
+	var three uint32
+	for _, c := range text {
+		three = three<<8 | uint32(c|0x20)
+		if h := suspect(three); s.set[h/64]&(1<<(h%64)) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// suspect hashes the last three letters to 10 bits.
+func suspect(three uint32) uint32 { return (three & 0xffffff) * 0x9e3779b1 >> 22 }
 
 // banned tells if the source has failed too often. Only requests that need a proof are held against it: the calls that run
 // behind the same NAT go on.

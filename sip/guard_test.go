@@ -235,3 +235,29 @@ func TestF30TollFraud(t *testing.T) {
 		r.status(r.put(phone, longInvite()+"Route: "+route+"\n"), 403)
 	}
 }
+
+// TestF29Suspects: the quick look never clears a text that holds a scanner's name.
+func TestF29Suspects(t *testing.T) {
+	pol := policy{}
+	for _, s := range DefaultScanners() {
+		pol.scanners = append(pol.scanners, []byte(s))
+		pol.suspects.add([]byte(s))
+	}
+	for _, s := range DefaultScanners() {
+		for _, text := range []string{s, strings.ToUpper(s), "x" + s + "/1.0", "a long name before it " + strings.ToUpper(s)} {
+			if !pol.scanner([]byte(text)) {
+				t.Errorf("%s passes", text)
+			}
+		}
+	}
+	for _, text := range []string{"", "si", "Linphone/5.0.0 (belle-sip/5.0.0)", "Z 5.6.4 v2.10.20.4_1", "baresip v1.1.0 (x86_64/Linux)", "JsSIP 3.10.1", "Grandstream GXP2170 1.0.11.64"} {
+		if pol.scanner([]byte(text)) {
+			t.Errorf("%s is taken for a scanner", text)
+		}
+	}
+	pol.scanners = append(pol.scanners, []byte("zz"))
+	pol.suspects.add([]byte("zz"))
+	if !pol.scanner([]byte("buzz")) {
+		t.Error("a name of two letters is not found")
+	}
+}

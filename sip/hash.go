@@ -13,16 +13,16 @@ func newKey(b []byte) key {
 }
 
 // hasher is SipHash-1-3 with a 128-bit result (Aumasson and Bernstein; the number of rounds that Rust, Python and Ruby use for
-// keyed hashing): a pseudo-random function made for short inputs, some 50 ns for a branch, where HMAC-SHA-256 takes ten times
-// that. Parts are written one after the other; each ends with its length, so that ("ab", "c") and ("a", "bc") differ.
+// keyed hashing): a pseudo-random function made for short inputs, some 30 ns for a branch, where HMAC-SHA-256 takes ten times
+// that. Parts are written one after the other; each begins with its length, so that ("ab", "c") and ("a", "bc") differ, and is filled up to
+// whole words, so that no part has to be moved.
 type hasher struct {
 	v0, v1, v2, v3 uint64
-	tail           uint64
-	n              uint // bytes in all
+	n              uint64 // words in all
 }
 
 func (k key) hasher(purpose byte) hasher {
-	h := hasher{k.k0 ^ 0x736f6d6570736575, k.k1 ^ 0x646f72616e646f6d ^ 0xee, k.k0 ^ 0x6c7967656e657261, k.k1 ^ 0x7465646279746573, 0, 0}
+	h := hasher{k.k0 ^ 0x736f6d6570736575, k.k1 ^ 0x646f72616e646f6d ^ 0xee, k.k0 ^ 0x6c7967656e657261, k.k1 ^ 0x7465646279746573, 0}
 	h.word(uint64(purpose))
 	return h
 }
@@ -42,47 +42,38 @@ func round(v0, v1, v2, v3 uint64) (uint64, uint64, uint64, uint64) {
 	return v0, v1, v2, v3
 }
 
-// block takes eight whole bytes in.
-func (h *hasher) block(m uint64) {
+// word takes eight bytes in.
+func (h *hasher) word(m uint64) {
 	v0, v1, v2, v3 := round(h.v0, h.v1, h.v2, h.v3^m)
 	h.v0, h.v1, h.v2, h.v3 = v0^m, v1, v2, v3
+	h.n++
 }
 
-// word takes eight bytes in at any offset.
-func (h *hasher) word(m uint64) {
-	if r := h.n % 8 * 8; r != 0 {
-		w := h.tail | m<<r
-		h.tail = m >> (64 - r)
-		m = w
-	}
-	h.n += 8
-	h.block(m)
-}
-
-func (h *hasher) raw(b []byte) {
-	for len(b) >= 8 {
-		h.word(binary.LittleEndian.Uint64(b))
-		b = b[8:]
-	}
-	for _, c := range b {
-		h.tail |= uint64(c) << (h.n % 8 * 8)
-		h.n++
-		if h.n%8 == 0 {
-			h.block(h.tail)
-			h.tail = 0
-		}
-	}
-}
-
-// part takes bytes in, then their number.
+// part takes the number of the bytes in, then the bytes. The state stays in registers.
 func (h *hasher) part(b []byte) {
-	h.raw(b)
-	h.word(uint64(len(b)))
+	m := uint64(len(b))
+	h.n += (m+7)/8 + 1
+	v0, v1, v2, v3 := round(h.v0, h.v1, h.v2, h.v3^m)
+	v0 ^= m
+	for ; len(b) >= 8; b = b[8:] {
+		m = binary.LittleEndian.Uint64(b)
+		v0, v1, v2, v3 = round(v0, v1, v2, v3^m)
+		v0 ^= m
+	}
+	if len(b) > 0 {
+		m = 0
+		for i, c := range b {
+			m |= uint64(c) << (8 * i)
+		}
+		v0, v1, v2, v3 = round(v0, v1, v2, v3^m)
+		v0 ^= m
+	}
+	h.v0, h.v1, h.v2, h.v3 = v0, v1, v2, v3
 }
 
 // sum ends it.
 func (h *hasher) sum() (lo, hi uint64) {
-	h.block(h.tail | uint64(h.n)<<56)
+	h.word(h.n)
 	v0, v1, v2, v3 := h.v0, h.v1, h.v2^0xee, h.v3
 	for range 3 {
 		v0, v1, v2, v3 = round(v0, v1, v2, v3)

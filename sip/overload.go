@@ -113,13 +113,13 @@ func (p *Proxy) sheds(c *pass) bool {
 	if level <= 0 {
 		return false
 	}
-	return float64(uint32(p.callHash(m.CallID())>>32))/(1<<32) < level
+	return float64(uint32(c.hash>>32))/(1<<32) < level
 }
 
 // shed answers with 503, spread over some seconds; to an address that has not proved itself only if that costs it no more than it sent.
 func (p *Proxy) shed(c *pass) {
 	c.extra = append(c.extra, "Retry-After: "...)
-	c.extra = strconv.AppendUint(c.extra, 2+p.callHash(c.msg.CallID())%8, 10)
+	c.extra = strconv.AppendUint(c.extra, 2+c.hash%8, 10)
 	c.extra = append(c.extra, "\r\n"...)
 	p.refuse(c, 503, "Overloaded", DropOverload)
 }

@@ -60,6 +60,7 @@ type policy struct {
 	pstn     []netip.Prefix
 	exempt   []netip.Prefix
 	scanners [][]byte
+	suspects suspects // of scanners
 	overload time.Duration
 	rate     *auth.RateLimiter // nil: no limit
 	ban      *auth.BanList
@@ -119,6 +120,7 @@ func newPolicy(r *Reloadable, old *policy) (*policy, error) {
 			return nil, fmt.Errorf("scanners: an empty name would fit everybody")
 		}
 		pol.scanners = append(pol.scanners, bytes.ToLower([]byte(s)))
+		pol.suspects.add([]byte(s))
 	}
 	pol.keepSources(old)
 	return pol, nil

@@ -156,7 +156,8 @@ type pass struct {
 	splice message.Splice
 	out    []byte
 	count  *counters
-	load   *load // of a UDP worker, else nil
+	load   *load  // of a UDP worker, else nil
+	batch  uint64 // the read batch that now is of
 
 	// Of this message.
 	policy   *policy
@@ -245,7 +246,11 @@ func (p *Proxy) Unreachable(_ *transport.Listener, peer netip.AddrPort) {
 func (p *Proxy) begin(c *pass, in *transport.Message) {
 	c.in = *in
 	c.raw, c.from = in.Bytes, in.From
-	c.now = p.now()
+	if c.load == nil {
+		c.now = p.now()
+	} else if serial, _ := in.Worker.Batch(); serial == 0 || serial != c.batch {
+		c.batch, c.now = serial, p.now() // good for the whole batch, which takes less than a millisecond
+	}
 	if c.load != nil {
 		p.observe(c, in)
 	}

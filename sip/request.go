@@ -20,6 +20,7 @@ func (p *Proxy) request(c *pass, fault message.Fault) {
 		return
 	}
 	p.nat(c)
+	c.hash = p.callHash(m.CallID())
 	if p.scans(c) {
 		c.drop(DropScanner)
 		return
@@ -27,7 +28,6 @@ func (p *Proxy) request(c *pass, fault message.Fault) {
 	if !p.sane(c, fault) || !p.open(c) || !p.who(c) || !p.stays(c) {
 		return
 	}
-	c.hash = p.callHash(m.CallID())
 	if !c.waited && p.mustWait(c) {
 		p.enqueue(c)
 		return

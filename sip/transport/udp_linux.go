@@ -284,7 +284,7 @@ func (o *batch) add(b []byte, to Target) error {
 func (o *batch) flush() {
 	sent, tries := 0, 0
 	for sent < o.n {
-		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, uintptr(o.fd), uintptr(unsafe.Pointer(&o.msgs[sent])), uintptr(o.n-sent),
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, uintptr(o.fd), uintptr(unsafe.Pointer(&o.msgs[sent])), uintptr(o.n-sent),
 			unix.MSG_NOSIGNAL, 0, 0)
 		if errno == 0 && int(n) > 0 {
 			for i := sent; i < sent+int(n); i++ {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -41,6 +42,7 @@ const (
 	gatherRate   = 8000
 	gatherTime   = 60 * time.Microsecond
 	gatherWindow = 10 * time.Millisecond
+	yieldAfter   = 5 * time.Millisecond
 )
 
 // startWorkers starts one goroutine per slot. stop ends them and waits.
@@ -123,8 +125,16 @@ func (w *kernelWorker) watch() (err error) {
 // run is the loop. Level triggered: a socket with more than one batch is reported again, after the others had their turn.
 func (w *kernelWorker) run() {
 	var events [16]unix.EpollEvent
+	yielded := time.Now()
 	for {
-		n, errno := w.wait(events[:])
+		now := time.Now()
+		// A goroutine that never passes the scheduler looks stuck to the runtime's monitor, which would then poll every 20 us on this
+		// core and take the processor away every 10 ms.
+		if now.Sub(yielded) >= yieldAfter {
+			runtime.Gosched()
+			yielded = now
+		}
+		n, errno := w.wait(events[:], now)
 		if errno != 0 {
 			if errno == unix.EINTR {
 				continue
@@ -154,8 +164,8 @@ func (w *kernelWorker) run() {
 // wait returns the sockets that have something. Under load it first lets a batch gather: a wake-up costs as much as a message, and
 // a message that waits for gatherTime is still early. The pause is a raw system call, so that the runtime does not take the worker's
 // processor away and hand it back; it is far shorter than what the runtime waits before it stops a goroutine.
-func (w *kernelWorker) wait(events []unix.EpollEvent) (int, syscall.Errno) {
-	if w.load.busy(time.Now()) && !w.full {
+func (w *kernelWorker) wait(events []unix.EpollEvent, now time.Time) (int, syscall.Errno) {
+	if w.load.busy(now) && !w.full {
 		pause := unix.Timespec{Nsec: gatherTime.Nanoseconds()}
 		_, _, _ = syscall.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&pause)), 0, 0)
 		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
@@ -189,7 +199,8 @@ func (w *kernelWorker) read(k *kernelSocket) {
 		h.Namelen = uint32(unsafe.Sizeof(w.names[i].sa))
 		h.SetControllen(controlSize)
 	}
-	n, _, errno := syscall.Syscall6(unix.SYS_RECVMMSG, uintptr(k.fds[w.slot]), uintptr(unsafe.Pointer(&w.msgs[0])), batchSize,
+	// It never waits, so the scheduler need not be told; nor of sendmmsg, which takes less than what it allows a goroutine.
+	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, uintptr(k.fds[w.slot]), uintptr(unsafe.Pointer(&w.msgs[0])), batchSize,
 		unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return // EAGAIN, or an ICMP error, which the error queue has in full
