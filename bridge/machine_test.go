@@ -245,6 +245,27 @@ func TestB41Repair(t *testing.T) {
 	p.want(seen{node: "n1", channels: both}, "answer a", "create bridge b-call", "join a", "join call.2")
 }
 
+// TestF3ResumeAgain: the node that took the legs died as well, whether or not its channels were told of before the third node's. The higher number has the
+// leg, and a channel that is told of late is not hung up: its BYE would end the dialog that lives on.
+func TestF3ResumeAgain(t *testing.T) {
+	for _, order := range [][]string{{"r1 n2", "r2 n3"}, {"r2 n3", "r1 n2"}, {"r2 n3", "r2 n3", "r1 n2"}} {
+		p := newPlay(t, Call{ID: "call", Node: "n1", Bridge: "b-call", Legs: []Leg{
+			{ID: "call.1", Node: "n1", Role: LegIn, State: LegLost, SIPCallID: "x"}, {ID: "call.2", Node: "n1", Role: LegOut, State: LegLost, SIPCallID: "y"}}})
+		for _, o := range order {
+			number, node, _ := strings.Cut(o, " ")
+			p.m.input(stasis(node, "call.1"+number, "resume", "call", "call.1"))
+			for _, a := range p.m.take() {
+				if a.Do == doHangup {
+					t.Errorf("%v: %s", order, a)
+				}
+			}
+		}
+		if l := p.m.call.Legs[0]; l.ID != "call.1r2" || l.Node != "n3" || l.State != LegUp || p.m.call.Node != "n3" {
+			t.Errorf("%v: leg %+v, call on %s", order, l, p.m.call.Node)
+		}
+	}
+}
+
 // TestB51ResumeMeets: the node crashed; both legs come back on another one, in any order and twice, with what they had.
 func TestB51ResumeMeets(t *testing.T) {
 	p := talking(t)

@@ -9,18 +9,22 @@ import (
 )
 
 // resume takes a channel that recovery made for a leg of a crashed node. It may come twice, and in any order of the legs: the first one
-// moves the call to the channel's node, and each gets back what its record says.
+// moves the call to the channel's node, and each gets back what its record says. A leg whose new node died as well comes again with a higher
+// number, whether or not its first channel was told of (F3).
 func (m *machine) resume(ev *ari.StasisStart) {
 	l := m.call.Leg(ev.Args[2])
-	if l == nil {
-		l = m.call.Leg(ev.Channel.ID)
+	base, _ := withoutGeneration(ev.Args[2])
+	for i := range m.call.Legs {
+		if id, _ := withoutGeneration(m.call.Legs[i].ID); l == nil && id == base {
+			l = &m.call.Legs[i]
+		}
 	}
 	if l == nil {
 		m.do(action{Do: doHangup, Leg: ev.Channel.ID, N: causeNormal}) // it ended meanwhile: its far end gets a BYE
 		return
 	}
-	if l.ID == ev.Channel.ID && l.State == LegUp {
-		return
+	if l.ID == ev.Channel.ID && l.State == LegUp || generation(ev.Channel.ID, l.Generation) < l.Generation {
+		return // of a node that died: to hang it up would be a BYE in the dialog that lives on
 	}
 	node := NodeID(ev.Head().AsteriskID)
 	if m.call.Node != node {
@@ -71,12 +75,20 @@ func (m *machine) resume(ev *ari.StasisStart) {
 
 // generation reads the rN at the end of a recovered channel's id.
 func generation(id string, before int) int {
-	if i := strings.LastIndexByte(id, 'r'); i >= 0 {
-		if n, err := strconv.Atoi(id[i+1:]); err == nil {
-			return n
-		}
+	if _, n := withoutGeneration(id); n > 0 {
+		return n
 	}
 	return before + 1
+}
+
+// withoutGeneration splits a channel's id into what stays through all crashes and the number of its recovery; 0 is none.
+func withoutGeneration(id string) (string, int) {
+	if i := strings.LastIndexByte(id, 'r'); i > 0 {
+		if n, err := strconv.Atoi(id[i+1:]); err == nil {
+			return id[:i], n
+		}
+	}
+	return id, 0
 }
 
 // repair compares the record with what the node has (B41). The difference comes in as the events that were lost.

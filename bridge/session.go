@@ -184,7 +184,7 @@ func (s *session) input(in any) {
 	case *ari.StasisStart:
 		if len(in.Args) > 0 && in.Args[0] == "resume" {
 			s.b.stats.resumed.Add(1)
-			s.node = s.b.node(NodeID(in.Head().AsteriskID), s.node)
+			defer func() { s.node = s.b.node(s.m.call.Node, s.node) }() // it may have moved the call
 		}
 		s.steps.reached(stepAnswered)
 		s.m.input(in)

@@ -13,10 +13,20 @@ import (
 
 // History tells what was captured of dialogs.
 type History interface {
-	// Dialogs rebuilds the dialogs that the farm node with the SIP address sip (udp:IP:PORT) had. There is one answer per Call-ID.
-	Dialogs(ctx context.Context, sip string, callIDs []string) map[string]Rebuilt
+	// Dialogs rebuilds the dialogs that the farm node with the SIP address sip (udp:IP:PORT) had. There is one answer per Call-ID. It may take its
+	// time: what was sent last may be on its way.
+	Dialogs(ctx context.Context, sip string, legs []Asked) map[string]Rebuilt
+	// Fresh rebuilds one again from what is at hand; ok is false if that says nothing.
+	Fresh(ctx context.Context, sip string, leg Asked) (b Rebuilt, ok bool)
 	// Final is the status of the final response to the farm's INVITE of a CSeq, if it was captured.
 	Final(ctx context.Context, callID string, cseq uint32) (status int, ok bool)
+}
+
+// Asked is what the call's record says about a dialog.
+type Asked struct {
+	CallID string
+	Role   string // bridge.LegIn: the farm was called
+	URI    string // that the farm called; "" if it is not known
 }
 
 // Rebuilt is a dialog as another node can go on with it.
@@ -24,6 +34,7 @@ type Rebuilt struct {
 	RequestURI string            // the far end's Contact
 	RemoteTag  string            // the far end's tag, by which media knows its party
 	CSeq       uint32            // of the INVITE to send
+	Pending    bool              // an INVITE of the farm has no answer yet
 	Variables  map[string]string // PJSIP_RECOVERY_*
 	Err        error             // why it cannot be rebuilt
 }
@@ -32,6 +43,10 @@ type Rebuilt struct {
 type Farm interface {
 	// Healthy are the nodes of a role that take calls now.
 	Healthy(role string) []bridge.NodeID
+	// Alive tells whether a node, or whoever has its SIP address, is not dead as far as is known; sip may be empty.
+	Alive(node bridge.NodeID, sip string) bool
+	// Watched tells whether it would be known if the node lived.
+	Watched(node bridge.NodeID) bool
 	// Originate lets a node send the INVITE; the channel rings when it returns, at best.
 	Originate(ctx context.Context, node bridge.NodeID, c Channel) error
 	// Exists tells whether the node still has the channel.
@@ -56,6 +71,8 @@ type Media interface {
 	Join(ctx context.Context, callID, tag, otherCallID, otherTag string) error
 	// Comfort fills the silence of a call's public side while its farm side says nothing.
 	Comfort(ctx context.Context, callID, tag string, on bool) error
+	// Heard counts the RTP packets that came from a call's farm side: from all parties but that of the tag.
+	Heard(ctx context.Context, callID, tag string) (int64, error)
 }
 
 // Edge keeps a dead node's messages out; there may be several.
@@ -66,14 +83,8 @@ type Edge interface {
 
 // channelFor makes what the node is asked for: the contract with the bridge role is the id's rN and the arguments.
 func channelFor(call *bridge.Call, leg *bridge.Leg, r Rebuilt, generation int) Channel {
-	id := leg.ID
-	if i := strings.LastIndexByte(id, 'r'); i > 0 {
-		if _, err := strconv.Atoi(id[i+1:]); err == nil {
-			id = id[:i]
-		}
-	}
 	return Channel{
-		ID:       id + "r" + strconv.Itoa(generation),
+		ID:       baseID(leg.ID) + "r" + strconv.Itoa(generation),
 		Endpoint: "PJSIP/edge/" + withoutParameters(r.RequestURI),
 		AppArgs:  "resume," + call.ID + "," + leg.ID, Variables: r.Variables,
 	}
@@ -102,13 +113,17 @@ func roleOf(c *bridge.Call) string {
 	return bridge.RoleCall
 }
 
-// choose picks the node by rendezvous hashing, so that all legs of a call and all participants of a conference meet, while the calls of a dead
-// node spread evenly. Nodes in avoid have failed for this call already; they are taken when no other is left.
-func choose(c *bridge.Call, healthy, avoid []bridge.NodeID) (bridge.NodeID, bool) {
-	key := c.ID
+// placeKey is what all legs of a call and all participants of a conference have in common.
+func placeKey(c *bridge.Call) string {
 	if c.Conference != "" {
-		key = c.Conference
+		return "conference " + c.Conference
 	}
+	return c.ID
+}
+
+// choose picks the node by rendezvous hashing, so that all that have one key meet, while the calls of a dead node spread evenly. Nodes in avoid have
+// failed for this call already; they are taken when no other is left.
+func choose(key string, healthy, avoid []bridge.NodeID) (bridge.NodeID, bool) {
 	best := func(nodes []bridge.NodeID) (node bridge.NodeID, ok bool) {
 		var most uint64
 		for _, n := range nodes {

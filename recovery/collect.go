@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -71,20 +73,38 @@ func (c *Collector) Farm(addresses func() []string) {
 }
 
 // Dialogs implements History.
-func (c *Collector) Dialogs(ctx context.Context, sip string, callIDs []string) map[string]Rebuilt {
-	out := make(map[string]Rebuilt, len(callIDs))
+func (c *Collector) Dialogs(ctx context.Context, sip string, legs []Asked) map[string]Rebuilt {
+	out := make(map[string]Rebuilt, len(legs))
 	node, ok := sipAddr(sip)
 	if !ok {
-		for _, id := range callIDs {
-			out[id] = Rebuilt{Err: refuse(ReasonNoMessages, "the node's SIP address %q is not PROTO:IP:PORT", sip)}
+		for _, l := range legs {
+			out[l.CallID] = Rebuilt{Err: refuse(ReasonNoMessages, "the node's SIP address %q is not PROTO:IP:PORT", sip)}
 		}
 		return out
 	}
-	ask := question{c: c, node: node, others: c.others(node), since: time.Now(), out: out}
-	if left := ask.own(ctx, callIDs); c.cfg.Homer != nil && len(left) > 0 {
+	ask := newQuestion(c, node, legs, out)
+	if left := ask.own(ctx, slices.Collect(maps.Keys(ask.records))); c.cfg.Homer != nil && len(left) > 0 {
 		ask.homer(ctx, left)
 	}
 	return out
+}
+
+// Fresh implements History: by the own capture, without a wait.
+func (c *Collector) Fresh(ctx context.Context, sip string, leg Asked) (b Rebuilt, ok bool) {
+	node, ok := sipAddr(sip)
+	if !ok || c.cfg.Own == nil {
+		return b, false
+	}
+	kept, err := gather(ctx, c.cfg.Own, []string{leg.CallID})
+	if err != nil {
+		return b, false
+	}
+	out := map[string]Rebuilt{}
+	switch newQuestion(c, node, []Asked{leg}, out).rebuild(leg.CallID, kept[leg.CallID], false) {
+	case ReasonNoMessages, ReasonNoInvite: // somebody else may know it
+		return b, false
+	}
+	return out[leg.CallID], true
 }
 
 func (c *Collector) others(node netip.AddrPort) []netip.AddrPort {
@@ -118,12 +138,21 @@ func sipAddr(text string) (netip.AddrPort, bool) {
 
 // question is one call of Dialogs.
 type question struct {
-	c      *Collector
-	node   netip.AddrPort
-	others []netip.AddrPort
-	since  time.Time
-	kept   map[string][]Message // what the own capture had
-	out    map[string]Rebuilt
+	c       *Collector
+	node    netip.AddrPort
+	others  []netip.AddrPort
+	since   time.Time
+	records map[string]Asked     // by Call-ID
+	kept    map[string][]Message // what the own capture had
+	out     map[string]Rebuilt
+}
+
+func newQuestion(c *Collector, node netip.AddrPort, legs []Asked, out map[string]Rebuilt) *question {
+	q := &question{c: c, node: node, others: c.others(node), since: time.Now(), records: make(map[string]Asked, len(legs)), out: out}
+	for _, l := range legs {
+		q.records[l.CallID] = l
+	}
+	return q
 }
 
 // own asks our capture and returns the Call-IDs of which it does not know enough. An ACK may still be on its way.
@@ -198,7 +227,8 @@ func gather(ctx context.Context, from Capture, ids []string) (map[string][]Messa
 
 // rebuild puts the answer for one Call-ID, and tells the reason if it is a refusal.
 func (q *question) rebuild(id string, messages []Message, lossy bool) Reason {
-	d, err := Rebuild(Evidence{CallID: id, Node: []netip.AddrPort{q.node}, Farm: q.others, Messages: messages, Lossy: lossy})
+	d, err := Rebuild(Evidence{CallID: id, Node: []netip.AddrPort{q.node}, Farm: q.others, Role: q.records[id].Role, URI: q.records[id].URI,
+		Messages: messages, Lossy: lossy})
 	if err != nil {
 		q.out[id] = Rebuilt{Err: err}
 		if why := (*Refusal)(nil); errors.As(err, &why) {
@@ -206,7 +236,7 @@ func (q *question) rebuild(id string, messages []Message, lossy bool) Reason {
 		}
 		return ReasonDamaged
 	}
-	q.out[id] = Rebuilt{RequestURI: d.Target, RemoteTag: d.Remote.Tag, CSeq: d.CSeq, Variables: d.Variables()}
+	q.out[id] = Rebuilt{RequestURI: d.Target, RemoteTag: d.Remote.Tag, CSeq: d.CSeq, Pending: d.Pending, Variables: d.Variables()}
 	q.c.mu.Lock()
 	if len(q.c.local) >= maxKnown {
 		clear(q.c.local)
@@ -241,3 +271,5 @@ func (c *Collector) Final(ctx context.Context, callID string, cseq uint32) (stat
 	}
 	return 0, false
 }
+
+var _ History = (*Collector)(nil)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 // memory is a capture that can be away, lag, lose and reorder, as a HOMER can.
 type memory struct {
+	mu       sync.Mutex // guards messages
 	messages []homer.Message
 	away     bool
 	lag      time.Duration // a message is visible so long after it was added
@@ -23,6 +25,8 @@ type memory struct {
 }
 
 func (m *memory) Messages(_ context.Context, ids []string) ([]homer.Message, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.asked++
 	if m.away {
 		return nil, errors.New("connection refused")
@@ -39,6 +43,12 @@ func (m *memory) Messages(_ context.Context, ids []string) ([]homer.Message, err
 	}
 	rng.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out, nil
+}
+
+func (m *memory) set(messages []homer.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.messages = messages
 }
 
 func remember(ev Evidence) []homer.Message {
@@ -67,7 +77,7 @@ func ask(t *testing.T, cfg CollectorConfig) (Rebuilt, *Collector) {
 		t.Fatal(err)
 	}
 	c.Farm(func() []string { return []string{"udp:" + nodeAddr.String(), "udp:" + firstAddr.String()} })
-	return c.Dialogs(context.Background(), "udp:"+nodeAddr.String(), []string{"c1@example"})["c1@example"], c
+	return c.Dialogs(context.Background(), "udp:"+nodeAddr.String(), []Asked{{CallID: "c1@example"}})["c1@example"], c
 }
 
 // TestF13OwnCaptureNeedsNoHomer: away, lagging or losing, it is not even asked.
@@ -96,7 +106,7 @@ func TestF13HomerOnly(t *testing.T) {
 			t.Errorf("lagging: %+v", r)
 		}
 		late := &memory{messages: remember(over)[:4], added: time.Now()}
-		time.AfterFunc(3*time.Second, func() { late.messages = remember(over) })
+		time.AfterFunc(3*time.Second, func() { late.set(remember(over)) })
 		if r, _ = ask(t, CollectorConfig{Homer: late}); r.Err == nil || !strings.HasPrefix(r.Err.Error(), "ended") {
 			t.Errorf("a late BYE: %+v", r)
 		}
@@ -149,7 +159,7 @@ func TestB46AckOnItsWay(t *testing.T) {
 	ev := playOf(t, "testdata/b46.txt", "confirmed, the node called")
 	synctest.Test(t, func(t *testing.T) {
 		own := &memory{messages: remember(ev)[:4]}
-		time.AfterFunc(100*time.Millisecond, func() { own.messages = remember(ev) })
+		time.AfterFunc(100*time.Millisecond, func() { own.set(remember(ev)) })
 		if r, _ := ask(t, CollectorConfig{Own: own}); r.Err != nil {
 			t.Error(r.Err)
 		}

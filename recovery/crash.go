@@ -1,29 +1,41 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"time"
 
 	"rtcedge/bridge"
 	"rtcedge/internal/store"
 )
 
-// BucketCrashes keeps one Crash per death of a node, under its key, with the timelines of its calls.
-const BucketCrashes = "crashes"
+// Buckets of the store that recovery writes.
+const (
+	BucketCrashes   = "crashes"    // Crash without its legs, by crashKey
+	BucketCrashLegs = "crash_legs" // LegReport, by crashKey and a number: a value of the store has a limit, a node's calls have none
+	BucketClaims    = "recoveries" // claim, by the dialog's SIP Call-ID, while the dialog is being recovered
+)
 
-// Crash is the death of one node and what was done about it. The controller whose Create of it succeeds recovers; all others read.
+// Crash is the death of one node and what was done about it. It is created by compare-and-set; the controller that holds its lease recovers,
+// all others read.
 type Crash struct {
 	Node       bridge.NodeID `json:"node"`
 	Epoch      string        `json:"epoch"`
+	Number     int           `json:"number,omitzero"` // of the deaths of this epoch, from 0: a process that stood still and went on may die again
+	SIP        string        `json:"sip,omitempty"`
 	Reason     string        `json:"reason"`
-	Since      time.Time     `json:"since"`          // first bad sign
-	Detected   time.Time     `json:"detected"`       // verdict
-	Done       time.Time     `json:"done,omitzero"`  // no call is left to do
-	Controller string        `json:"controller"`     // who recovers
-	Taken      int           `json:"taken,omitzero"` // how often another controller took over from one that was silent
+	Since      time.Time     `json:"since"`             // first bad sign
+	Detected   time.Time     `json:"detected"`          // verdict
+	Done       time.Time     `json:"done,omitzero"`     // no call is left to do
+	Closed     time.Time     `json:"closed,omitzero"`   // and none came late
+	Returned   time.Time     `json:"returned,omitzero"` // the same process went on
+	Controller string        `json:"controller"`        // who recovers
+	Taken      int           `json:"taken,omitzero"`    // how often another controller took over from one that was silent
 	Legs       []LegReport   `json:"legs,omitempty"`
 }
 
@@ -44,29 +56,149 @@ type Step struct {
 	At   time.Time `json:"at"`
 }
 
-// crashKey is the key of a death: a node dies once per epoch.
-func crashKey(node bridge.NodeID, epoch string) string { return string(node) + "." + epoch }
+// Results of a leg.
+const (
+	ResultPending   = "pending"
+	ResultRecovered = "recovered"
+	ResultRefused   = "refused" // there is no dialog to go on with, or not enough is known of it
+	ResultClosed    = "closed"  // the far end has no such dialog any more
+	ResultKept      = "kept"    // its node went on before another one had it
+	ResultFailed    = "failed"  // the far end got a BYE
+)
 
-// claim writes the crash of a death. won tells whether we are the one that recovers; if not, c is what the winner wrote.
-func claim(ctx context.Context, b *store.Bucket, d Death, controller string) (c Crash, won bool, err error) {
-	c = Crash{Node: d.Node, Epoch: d.Epoch, Reason: d.Reason, Since: d.Since, Detected: d.At, Controller: controller}
-	value, err := json.Marshal(c)
-	if err != nil {
-		return c, false, err
+// crashKey is the key of a death.
+func crashKey(node bridge.NodeID, epoch string, number int) string {
+	key := string(node) + "." + epoch
+	if number > 0 {
+		key += "~" + strconv.Itoa(number)
 	}
-	key := crashKey(d.Node, d.Epoch)
-	if _, err = b.Create(ctx, key, value); err == nil {
-		return c, true, nil
+	return key
+}
+
+func (d *Death) key() string { return crashKey(d.Node, d.Epoch, d.Number) }
+
+// number says which death of its epoch d is: another one than those after which the process went on.
+func number(ctx context.Context, b *store.Bucket, d *Death) error {
+	for ; ; d.Number++ {
+		c, err := readCrash(ctx, b, d.key())
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if err != nil || c.Returned.IsZero() || !d.Since.After(c.Returned) {
+			return nil
+		}
 	}
-	if !errors.Is(err, store.ErrExists) {
-		return c, false, err
+}
+
+// returned notes that a process that was dead went on, and tells whether it had been dead at all.
+func returned(ctx context.Context, b *store.Bucket, node bridge.NodeID, epoch string) (was bool, err error) {
+	for n := 0; ; n++ {
+		key, open := crashKey(node, epoch, n), false
+		err := b.Modify(ctx, key, func(old []byte) ([]byte, error) {
+			if open = old != nil; !open {
+				return nil, nil
+			}
+			var c Crash
+			if err := json.Unmarshal(old, &c); err != nil {
+				return nil, fmt.Errorf("crash %s: %w", key, err)
+			}
+			if c.Returned.IsZero() {
+				c.Returned = time.Now()
+			}
+			return json.Marshal(c)
+		})
+		if err != nil || !open {
+			return n > 0, err
+		}
 	}
+}
+
+// mark changes a crash: closed or done.
+func mark(ctx context.Context, b *store.Bucket, key string, closed bool) error {
+	return b.Modify(ctx, key, func(old []byte) ([]byte, error) {
+		var c Crash
+		if err := json.Unmarshal(old, &c); err != nil {
+			return nil, fmt.Errorf("crash %s: %w", key, err)
+		}
+		if closed {
+			c.Closed = time.Now()
+		} else {
+			c.Done = time.Now()
+		}
+		return json.Marshal(c)
+	})
+}
+
+// begin writes the crash of a death, or takes it over from the controller that had it. The caller has its lease.
+func begin(ctx context.Context, b *store.Bucket, d Death, controller string) (c Crash, taken bool, err error) {
+	err = b.Modify(ctx, d.key(), func(old []byte) ([]byte, error) {
+		c, taken = Crash{Node: d.Node, Epoch: d.Epoch, Number: d.Number, SIP: d.SIP, Reason: d.Reason, Since: d.Since, Detected: d.At, Controller: controller}, false
+		if old == nil {
+			return json.Marshal(c)
+		}
+		if err := json.Unmarshal(old, &c); err != nil {
+			return nil, fmt.Errorf("crash %s: %w", d.key(), err)
+		}
+		if !c.Closed.IsZero() {
+			return old, nil
+		}
+		if taken = c.Controller != controller; taken {
+			c.Controller = controller
+			c.Taken++
+		}
+		return json.Marshal(c)
+	})
+	return c, taken, err
+}
+
+func readCrash(ctx context.Context, b *store.Bucket, key string) (c Crash, err error) {
 	e, err := b.Get(ctx, key)
 	if err != nil {
-		return c, false, err
+		return c, err
 	}
 	if err := json.Unmarshal(e.Value, &c); err != nil {
-		return c, false, fmt.Errorf("crash %s: %w", key, err)
+		return c, fmt.Errorf("crash %s: %w", key, err)
 	}
-	return c, false, nil
+	return c, nil
+}
+
+// readCrashes reads all crashes with their legs, the oldest first.
+func readCrashes(ctx context.Context, b buckets) ([]Crash, error) {
+	entries, err := b.crashes.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Crash, 0, len(entries))
+	for _, e := range entries {
+		var c Crash
+		if err := json.Unmarshal(e.Value, &c); err != nil {
+			return nil, fmt.Errorf("crash %s: %w", e.Key, err)
+		}
+		if c.Legs, err = readLegs(ctx, b.legs, e.Key); err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	slices.SortFunc(out, func(a, b Crash) int { return a.Detected.Compare(b.Detected) })
+	return out, nil
+}
+
+func legKey(crash string, n int) string { return fmt.Sprintf("%s.%06d", crash, n) }
+
+// readLegs reads the legs of a crash in the order of the report.
+func readLegs(ctx context.Context, b *store.Bucket, crash string) ([]LegReport, error) {
+	entries, err := b.List(ctx, crash+".")
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(entries, func(a, b store.Entry) int { return cmp.Compare(a.Key, b.Key) })
+	var out []LegReport
+	for _, e := range entries {
+		var l LegReport
+		if err := json.Unmarshal(e.Value, &l); err != nil {
+			return nil, errors.Join(fmt.Errorf("crash leg %s", e.Key), err)
+		}
+		out = append(out, l)
+	}
+	return out, nil
 }

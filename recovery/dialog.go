@@ -23,7 +23,9 @@ type Evidence struct {
 	Node     []netip.AddrPort // the SIP addresses of the farm node that held it last; port 0 is any
 	Farm     []netip.AddrPort // of the other farm nodes: one that has spoken with the same tag held the dialog before, or was to hold it next
 	Messages []Message
-	Lossy    bool // some may be missing: a hole in the numbers is a refusal, and the next CSeq keeps a distance
+	Role     string // as the call's record has it: bridge.LegIn, bridge.LegOut; "" is not known
+	URI      string // that the node called, as the call's record has it; "" is not known
+	Lossy    bool   // some may be missing: a hole in the numbers is a refusal, and the next CSeq keeps a distance
 }
 
 // Dialog is one side of a SIP dialog as the dead node held it.
@@ -40,6 +42,7 @@ type Dialog struct {
 	SDPVersion uint64    // of the next one
 	Confirmed  time.Time // when the 2xx was on the wire
 	Busy       bool      // the far end's own re-INVITE has no answer: 491 is to be expected
+	Pending    bool      // an INVITE of the node has no answer: 500 is to be expected until it has one (RFC 3261 section 14.2)
 }
 
 // Party is one side's identity.

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"slices"
+	"strings"
 
 	"rtcedge/bridge"
 )
@@ -32,6 +33,9 @@ func (b *builder) begin() error {
 		return refuse(ReasonNoInvite, "the first INVITE is not in the capture")
 	}
 	b.d.CallID = b.ev.CallID
+	if b.ev.Role != "" && b.ev.Role != b.d.Role {
+		return refuse(ReasonRecord, "the call's record says %q, the messages %q", b.ev.Role, b.d.Role)
+	}
 	return nil
 }
 
@@ -140,6 +144,9 @@ func (b *builder) establish(answer *sighting) error {
 		b.d.Routes = slices.Clone(invite.routes)
 		b.d.Target = invite.contact
 	} else {
+		if user, want := userOf(invite.to.uri), userOf(b.ev.URI); want != "" && user != want {
+			return refuse(ReasonRecord, "the node called %q by the call's record, and %q by the messages", want, user)
+		}
 		b.d.Local, b.d.Remote = caller, called
 		b.d.Routes = slices.Clone(answer.routes)
 		slices.Reverse(b.d.Routes)
@@ -176,4 +183,15 @@ func (b *builder) confirm() error {
 		}
 	}
 	return refuse(ReasonUnconfirmed, "the 2xx has no ACK yet")
+}
+
+// userOf is the user part of a SIP URI; "" is none.
+func userOf(uri string) string {
+	_, rest, _ := strings.Cut(uri, ":")
+	user, _, ok := strings.Cut(rest, "@")
+	if !ok {
+		return ""
+	}
+	user, _, _ = strings.Cut(user, ";") // RFC 3261 section 19.1.6: parameters of a telephone number
+	return user
 }

@@ -91,11 +91,25 @@ func (b *builder) refresh() error {
 			b.d.Busy = true
 		}
 	}
+	b.d.Pending = b.pending()
 	lower := strings.ToLower(b.d.Target)
 	if !strings.HasPrefix(lower, "sip:") && !strings.HasPrefix(lower, "sips:") {
 		return refuse(ReasonTarget, "Contact is %q, allowed are sip: and sips:", b.d.Target)
 	}
 	return nil
+}
+
+// pending tells whether the node's last INVITE has no final answer.
+func (b *builder) pending() bool {
+	var last *sighting
+	for i := range b.seen {
+		if s := &b.seen[i]; s.method == "INVITE" && s.to.tag != "" && s.sent && b.mine(s) && (last == nil || s.cseq > last.cseq) {
+			last = s
+		}
+	}
+	return last != nil && !slices.ContainsFunc(b.seen, func(s sighting) bool {
+		return s.status >= 200 && s.received && s.cseqMethod == "INVITE" && s.cseq == last.cseq && s.from.tag == last.from.tag
+	})
 }
 
 // newer keeps the first sighting of the highest number: a retransmission is no news.

@@ -52,13 +52,22 @@ func loadPlays(t testing.TB, file string) []sipPlay {
 func parsePlay(t testing.TB, text string) Evidence {
 	t.Helper()
 	ev := Evidence{CallID: "c1@example", Node: []netip.AddrPort{nodeAddr}, Farm: []netip.AddrPort{firstAddr}}
+	node := nodeAddr
 	vars := map[string]string{"N": "<sip:600@example.com>;tag=node", "P": "<sip:1001@example.com>;tag=phone"}
 	for line := range strings.SplitSeq(text, "\n") {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
 		}
-		if line == "lossy" {
+		switch word, value, _ := strings.Cut(line, " "); word {
+		case "lossy":
 			ev.Lossy = true
+			continue
+		case "record": // what the call's record says: ROLE, and the URI that the node called
+			ev.Role, ev.URI, _ = strings.Cut(value, " ")
+			continue
+		case "node": // another address than nodeAddr
+			node = netip.MustParseAddrPort(value)
+			ev.Node = []netip.AddrPort{node}
 			continue
 		}
 		if name, value, ok := strings.Cut(line, " = "); ok && len(name) == 1 {
@@ -75,9 +84,9 @@ func parsePlay(t testing.TB, text string) Evidence {
 		fromPhone := true
 		switch w[1] {
 		case "in":
-			m.Source, m.Destination = edgeAddr, nodeAddr
+			m.Source, m.Destination = edgeAddr, node
 		case "out":
-			m.Source, m.Destination, fromPhone = nodeAddr, edgeAddr, false
+			m.Source, m.Destination, fromPhone = node, edgeAddr, false
 		case "in2":
 			m.Source, m.Destination = edgeAddr, firstAddr
 		case "out2":
@@ -131,7 +140,7 @@ func describe(d Dialog, err error) string {
 	}{{"local ", d.Local}, {"remote", d.Remote}} {
 		fmt.Fprintf(&sb, "%s [%s] <%s> tag=%s\n", p.who, p.p.Display, p.p.URI, p.p.Tag)
 	}
-	fmt.Fprintf(&sb, "role %s  cseq %d  remote cseq %d  busy %v\ntarget %s\n", d.Role, d.CSeq, d.RemoteCSeq, d.Busy, d.Target)
+	fmt.Fprintf(&sb, "role %s  cseq %d  remote cseq %d  busy %v%s\ntarget %s\n", d.Role, d.CSeq, d.RemoteCSeq, d.Busy, map[bool]string{true: "  pending"}[d.Pending], d.Target)
 	for _, r := range d.Routes {
 		fmt.Fprintf(&sb, "route %s\n", r)
 	}

@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
 
 	"rtcedge/bridge"
 	"rtcedge/internal/store"
@@ -16,52 +19,92 @@ type job struct {
 	leg  bridge.Leg
 }
 
-// lookup reads the calls that have answered legs on a node. Legs that ring are left to the bridge role: there is no dialog to go on with
-// (B46), and it tries elsewhere or fails them at once. The oldest calls come first.
-func lookup(ctx context.Context, calls *store.Bucket, node bridge.NodeID) ([]job, error) {
-	entries, err := calls.List(ctx, "")
-	if err != nil {
-		return nil, fmt.Errorf("calls of %s: %w", node, err)
+// baseID is a leg's channel id without the rN that recovery puts behind it: what stays of it through any number of crashes.
+func baseID(id string) string {
+	if i := strings.LastIndexByte(id, 'r'); i > 0 {
+		if _, err := strconv.Atoi(id[i+1:]); err == nil {
+			return id[:i]
+		}
 	}
+	return id
+}
+
+// sort puts the oldest calls first, and the legs of one call beside each other.
+func sortJobs(jobs []job) {
+	slices.SortStableFunc(jobs, func(a, b job) int {
+		if c := a.call.Created.Compare(b.call.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.call.ID, b.call.ID)
+	})
+}
+
+// legsOf are the answered legs of a call on a node. Legs that ring are left to the bridge role: there is no dialog to go on with (B46), and it
+// tries elsewhere or fails them at once. Of a node that lives the lost ones only: what is up there is a new process's, or was kept.
+func legsOf(c *bridge.Call, node bridge.NodeID, lives bool) []job {
 	var jobs []job
-	for _, e := range entries {
-		var c bridge.Call
-		if json.Unmarshal(e.Value, &c) != nil {
-			continue // not ours to repair; the bridge role refuses it as well
-		}
-		for _, l := range c.Legs {
-			if l.Node == node && (l.State == bridge.LegUp || l.State == bridge.LegLost) {
-				jobs = append(jobs, job{c, l})
-			}
+	for _, l := range c.Legs {
+		if l.Node == node && (l.State == bridge.LegLost || l.State == bridge.LegUp && !lives) {
+			jobs = append(jobs, job{*c, l})
 		}
 	}
-	slices.SortStableFunc(jobs, func(a, b job) int { return a.call.Created.Compare(b.call.Created) })
-	return jobs, nil
+	return jobs
 }
 
-// current reads a leg's call again. gone tells that nothing is left to do: the call or the leg ended, or it lives on another node.
-func current(ctx context.Context, calls *store.Bucket, j *job, dead bridge.NodeID) (gone bool, err error) {
-	e, err := calls.Get(ctx, j.call.ID)
-	if err != nil {
-		return false, err
-	}
-	var c bridge.Call
-	if err := json.Unmarshal(e.Value, &c); err != nil {
-		return false, fmt.Errorf("call %s: %w", j.call.ID, err)
-	}
-	i := slices.IndexFunc(c.Legs, func(l bridge.Leg) bool { return l.SIPCallID == j.leg.SIPCallID })
-	if i < 0 || c.Legs[i].State == bridge.LegGone || c.Legs[i].Node != dead {
-		if i >= 0 {
-			j.leg = c.Legs[i]
-		}
-		return true, nil
-	}
-	j.call, j.leg = c, c.Legs[i]
-	return false, nil
+// roster follows the records of the calls that a crash has to do with.
+type roster struct {
+	mu      sync.Mutex // guards the rest
+	calls   map[string]bridge.Call
+	changes map[string]chan struct{} // by call; closed by its next change
 }
 
-// giveUp writes into the call's record that a leg is gone, which the bridge role takes for its hang-up.
+func newRoster() *roster {
+	return &roster{calls: map[string]bridge.Call{}, changes: map[string]chan struct{}{}}
+}
+
+// take reads a change of the store and returns the call; of a call that has never had to do with the node it keeps nothing.
+func (r *roster) take(e store.Entry, concerns func(*bridge.Call) bool) (c bridge.Call, ok bool) {
+	if !e.Deleted && json.Unmarshal(e.Value, &c) != nil {
+		return c, false // not ours to repair; the bridge role refuses it as well
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, known := r.calls[e.Key]
+	if !known && (e.Deleted || !concerns(&c)) {
+		return c, false
+	}
+	if e.Deleted {
+		c = bridge.Call{ID: e.Key}
+	}
+	r.calls[e.Key] = c
+	if ch := r.changes[e.Key]; ch != nil {
+		close(ch)
+		delete(r.changes, e.Key)
+	}
+	return c, !e.Deleted
+}
+
+// leg is the leg of a job as the record has it now, with what is closed when the record changes. gone tells that it ended.
+func (r *roster) leg(j *job) (call bridge.Call, leg bridge.Leg, changed <-chan struct{}, gone bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ch := r.changes[j.call.ID]
+	if ch == nil {
+		ch = make(chan struct{})
+		r.changes[j.call.ID] = ch
+	}
+	call = r.calls[j.call.ID]
+	base := baseID(j.leg.ID)
+	i := slices.IndexFunc(call.Legs, func(l bridge.Leg) bool { return baseID(l.ID) == base })
+	if i < 0 || call.Legs[i].State == bridge.LegGone {
+		return call, bridge.Leg{}, ch, true
+	}
+	return call, call.Legs[i], ch, false
+}
+
+// giveUp writes into the call's record that a leg is gone, which the bridge role takes for its hang-up. A leg that another node has meanwhile stays.
 func giveUp(ctx context.Context, calls *store.Bucket, j *job, dead bridge.NodeID) error {
+	base := baseID(j.leg.ID)
 	return calls.Modify(ctx, j.call.ID, func(old []byte) ([]byte, error) {
 		if old == nil {
 			return nil, nil
@@ -71,7 +114,7 @@ func giveUp(ctx context.Context, calls *store.Bucket, j *job, dead bridge.NodeID
 			return nil, fmt.Errorf("call %s: %w", j.call.ID, err)
 		}
 		for i := range c.Legs {
-			if l := &c.Legs[i]; l.SIPCallID == j.leg.SIPCallID && l.Node == dead {
+			if l := &c.Legs[i]; baseID(l.ID) == base && l.Node == dead {
 				l.State = bridge.LegGone
 			}
 		}

@@ -42,6 +42,8 @@ type world struct {
 	cleared int
 	old     int // channels that a node still has when it comes back
 	kept    map[string]bool
+	living  map[string]bool // SIP addresses
+	packets int64
 }
 
 func newWorld(t *testing.T, nodes ...bridge.NodeID) *world {
@@ -91,16 +93,36 @@ func (w *world) read(call string) bridge.Call {
 	return c
 }
 
-func (w *world) Dialogs(_ context.Context, sip string, ids []string) map[string]Rebuilt {
+func (w *world) Dialogs(_ context.Context, sip string, legs []Asked) map[string]Rebuilt {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[string]Rebuilt{}
-	for _, id := range ids {
+	for _, l := range legs {
+		id := l.CallID
 		n := w.cseq[id] + 1
 		out[id] = Rebuilt{RequestURI: "sip:phone@192.0.2.1", RemoteTag: "far", CSeq: n, Err: w.lost[id],
 			Variables: map[string]string{"PJSIP_RECOVERY_CALL-ID": id, "PJSIP_RECOVERY_CSEQ": fmt.Sprint(n)}}
 	}
 	return out
+}
+
+func (w *world) Fresh(ctx context.Context, sip string, leg Asked) (Rebuilt, bool) {
+	return w.Dialogs(ctx, sip, []Asked{leg})[leg.CallID], true
+}
+
+func (w *world) Alive(node bridge.NodeID, sip string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.healthy[node] || w.living[sip]
+}
+
+func (w *world) Watched(node bridge.NodeID) bool { return !strings.HasPrefix(string(node), "foreign") }
+
+func (w *world) Heard(context.Context, string, string) (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.packets++
+	return w.packets, nil
 }
 
 func (w *world) Final(_ context.Context, id string, cseq uint32) (int, bool) {
@@ -288,7 +310,7 @@ func TestB51BothLegsMeet(t *testing.T) {
 		for _, s := range l.Steps {
 			names = append(names, s.Name)
 		}
-		if want := []string{"found", "dialog", "invite", "answered", "recovered"}; !slices.Equal(names, want) {
+		if want := []string{"found", "dialog", "invite", "answered", "recovered", "rtp"}; !slices.Equal(names, want) {
 			t.Errorf("%s: timeline %v, want %v", id, names, want)
 		}
 	}
@@ -520,6 +542,10 @@ func TestF3LateLeg(t *testing.T) {
 	r := w.recoverer(Config{})
 	r.Dead(t.Context(), death("call1", "e1"))
 	w.crash(r, "call1", "e1")
+	w.mu.Lock()
+	w.healthy["call1"] = true
+	w.mu.Unlock()
+	r.Back(t.Context(), Return{Node: "call1", Epoch: "e2", SIP: "udp:192.0.2.9:5080"})
 	w.put("late", "call1", "", "late.1")
 	w.put("alive", "call1", "", "alive.1")
 	if err := w.calls.Modify(t.Context(), "late", func(old []byte) ([]byte, error) {

@@ -7,61 +7,47 @@ import (
 	"sync"
 	"time"
 
-	"rtcedge/bridge"
 	"rtcedge/internal/store"
 )
 
-// report keeps the timeline of a crash and writes it to the store, at most every reportEvery and at the end.
+// report keeps the timeline of a crash and writes it to the store in the background: each leg by itself.
 type report struct {
-	crashes *store.Bucket
+	legs *store.Bucket
+	key  string // of the crash
 
-	mu      sync.Mutex // guards the rest
-	crash   Crash
-	written time.Time
+	mu   sync.Mutex // guards the rest
+	list []LegReport
 }
 
-const reportEvery = 250 * time.Millisecond
-
-func newReport(crashes *store.Bucket, c Crash, jobs []job) *report {
-	r := &report{crashes: crashes, crash: c}
-	r.add(jobs)
-	return r
-}
-
-// add puts legs into the report and returns the first one's place.
-func (r *report) add(jobs []job) int {
+// add puts a leg into the report and returns its place. One that is there already goes on: we are not the first controller of this crash, or it was
+// brought to a node that died.
+func (r *report) add(j *job) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	first := len(r.crash.Legs)
-	now := time.Now()
-	for _, j := range jobs {
-		r.crash.Legs = append(r.crash.Legs, LegReport{Call: j.call.ID, Leg: j.leg.ID, SIPCallID: j.leg.SIPCallID, Result: ResultPending, Steps: []Step{{"found", now}}})
+	n := slices.IndexFunc(r.list, func(l LegReport) bool { return l.SIPCallID == j.leg.SIPCallID && l.Call == j.call.ID })
+	step := "found"
+	if n < 0 {
+		n = len(r.list)
+		r.list = append(r.list, LegReport{Call: j.call.ID, Leg: j.leg.ID, SIPCallID: j.leg.SIPCallID})
+	} else {
+		step = "taken over"
 	}
-	return first
-}
-
-// has tells whether a dialog is in the report.
-func (r *report) has(sipCallID string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.ContainsFunc(r.crash.Legs, func(l LegReport) bool { return l.SIPCallID == sipCallID })
+	l := &r.list[n]
+	l.Result, l.Reason = ResultPending, ""
+	l.Steps = append(l.Steps, Step{step, time.Now()})
+	r.writeLocked(n)
+	return n
 }
 
 func (r *report) change(n int, f func(*LegReport)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f(&r.crash.Legs[n])
-	if time.Since(r.written) >= reportEvery {
-		r.writeLocked()
-	}
+	f(&r.list[n])
+	r.writeLocked(n)
 }
 
 func (r *report) step(n int, name string) {
 	r.change(n, func(l *LegReport) { l.Steps = append(l.Steps, Step{name, time.Now()}) })
-}
-
-func (r *report) target(n int, node bridge.NodeID) {
-	r.change(n, func(l *LegReport) { l.Target = node })
 }
 
 func (r *report) end(n int, result string, why error) {
@@ -74,20 +60,12 @@ func (r *report) end(n int, result string, why error) {
 	})
 }
 
-func (r *report) finish() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.crash.Done = time.Now()
-	r.writeLocked()
-}
-
-func (r *report) writeLocked() {
-	r.written = time.Now()
-	value, err := json.Marshal(r.crash)
+func (r *report) writeLocked(n int) {
+	value, err := json.Marshal(r.list[n])
 	if err != nil {
 		return // it holds nothing that cannot be written
 	}
-	_ = r.crashes.PutLater(crashKey(r.crash.Node, r.crash.Epoch), value) // a full queue loses a timeline, not a call
+	_ = r.legs.PutLater(legKey(r.key, n), value) // a full queue loses a timeline, not a call
 }
 
 // results counts the legs by result, for the log.
@@ -95,7 +73,7 @@ func (r *report) results() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := map[string]int{}
-	for _, l := range r.crash.Legs {
+	for _, l := range r.list {
 		n[l.Result]++
 	}
 	return fmt.Sprint(n)

@@ -19,6 +19,7 @@ import (
 type Death struct {
 	Node   bridge.NodeID
 	Epoch  string    // startup_time of the process that died
+	Number int       // of its deaths, from 0; the sentinel leaves it to the Recoverer
 	SIP    string    // udp:IP:PORT
 	Roles  []string  // what it was for
 	Since  time.Time // when the first witness turned bad
@@ -80,6 +81,11 @@ type NodeStatus struct {
 	Epoch   string        `json:"epoch"`
 	Verdict string        `json:"verdict"`
 	Reason  string        `json:"reason,omitempty"`
+}
+
+// Lives tells whether the node has answered and is not dead: it may be doubtful.
+func (n *NodeStatus) Lives() bool {
+	return n.ID != "" && (n.Verdict == Alive.String() || n.Verdict == Doubtful.String())
 }
 
 // NewSentinel checks the configuration; nothing is asked before Run.
@@ -166,6 +172,9 @@ func (s *Sentinel) round(ctx context.Context, n *watched) {
 			s.cfg.Dead(ctx, Death{Node: n.known.id, Epoch: n.known.epoch, SIP: n.known.sip, Roles: n.known.roles, Since: n.detector.bad(), At: time.Now(), Reason: reason})
 		}
 		return
+	}
+	if n.dead && verdict == Doubtful {
+		verdict = Dead // it stays so until it is back
 	}
 	s.show(n, verdict, reason)
 }

@@ -7,15 +7,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"rtcedge/internal/testrun"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"rtcedge/internal/store"
-	"rtcedge/internal/testrun"
 )
 
 // node is a farm node as far as a sentinel sees one: real sockets that can be closed, and a program that can fall silent.
@@ -193,42 +191,6 @@ func TestProcess(t *testing.T) {
 	for stat, want := range map[string]byte{"12 (asterisk) T 1": 'T', "12 (a) b) c) S 1": 'S', "": 0, "12 (x": 0, "12 (x)": 0} {
 		if got := processState([]byte(stat)); got != want {
 			t.Errorf("state of %q: %q", stat, got)
-		}
-	}
-}
-
-// TestB49OneController: of many controllers that see one death, one recovers; a second death of the node is another crash.
-func TestB49OneController(t *testing.T) {
-	s, err := store.New(store.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	testrun.Run(t, s.Run)
-	b, err := s.Bucket(t.Context(), BucketCrashes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, epoch := range []string{"2026-11-26T07:00:00.000+0000", "2026-11-26T08:00:00.000+0000"} {
-		var won atomic.Int32
-		var all sync.WaitGroup
-		for i := range 8 {
-			all.Go(func() {
-				me := fmt.Sprintf("controller-%d", i)
-				c, first, err := claim(t.Context(), b, Death{Node: "call1", Epoch: epoch, Reason: "killed"}, me)
-				if err != nil {
-					t.Error(err)
-				}
-				if first {
-					won.Add(1)
-				}
-				if first != (c.Controller == me) || c.Epoch != epoch {
-					t.Errorf("%s: won %v, crash %+v", me, first, c)
-				}
-			})
-		}
-		all.Wait()
-		if won.Load() != 1 {
-			t.Errorf("epoch %s: %d controllers recover", epoch, won.Load())
 		}
 	}
 }

@@ -37,6 +37,7 @@ type recoveryRole struct {
 	name        string
 	parallel    int
 	giveUp      time.Duration
+	takeOver    time.Duration
 	hang        time.Duration
 	lost        time.Duration
 }
@@ -78,6 +79,7 @@ func parseRecovery(e *env) (*recoveryRole, error) {
 	s.String(&c.name, "controller", "", "NAME", "name of this process among several; none: a random one")
 	s.Int(&c.parallel, "parallel", 16, 1, 1000, "INVITES", "recovery INVITEs at a time")
 	s.Duration(&c.giveUp, "give-up", time.Minute, time.Second, "how long calls wait for a healthy node")
+	s.Duration(&c.takeOver, "take-over", 2*time.Second, 500*time.Millisecond, "a controller that is silent for so long loses its crashes to another one")
 	s.Duration(&c.hang, "hang-after", 700*time.Millisecond, 300*time.Millisecond, "a node whose host answers and whose Asterisk does not is dead after it")
 	s.Duration(&c.lost, "lost-after", 1200*time.Millisecond, 500*time.Millisecond, "a node whose host is silent is dead after it; eight seconds while most nodes are")
 	c.common.declare(s, netip.AddrPort{}, 0, 0)
@@ -115,7 +117,7 @@ func (c *recoveryRole) run(e *env) error {
 		return err
 	}
 	f := &ariFarm{store: st, clients: map[string]*ari.Client{}}
-	cfg := recovery.Config{Store: st, History: history, Farm: f, Controller: c.name, Parallel: c.parallel, GiveUp: c.giveUp, Logger: e.log}
+	cfg := recovery.Config{Store: st, History: history, Farm: f, Controller: c.name, Parallel: c.parallel, GiveUp: c.giveUp, TakeOver: c.takeOver, Logger: e.log}
 	if len(c.media) > 0 {
 		nodes, err := parseMediaNodes(c.media)
 		if err != nil {
@@ -204,8 +206,9 @@ type ariFarm struct {
 	clients  map[string]*ari.Client // by ARI URL without account
 	sentinel *recovery.Sentinel
 
-	mu      sync.Mutex
-	drained map[bridge.NodeID]bool // by the operator
+	mu        sync.Mutex
+	drained   map[bridge.NodeID]bool   // by the operator
+	addresses map[bridge.NodeID]string // of their ARI, as the bridge role knows it
 }
 
 // watch follows the operator's drains.
@@ -225,8 +228,9 @@ func (f *ariFarm) watch(ctx context.Context) error {
 		}
 		f.mu.Lock()
 		if f.drained == nil {
-			f.drained = map[bridge.NodeID]bool{}
+			f.drained, f.addresses = map[bridge.NodeID]bool{}, map[bridge.NodeID]string{}
 		}
+		f.addresses[n.ID] = n.ARI
 		f.drained[n.ID] = n.State == bridge.NodeDrain
 		f.mu.Unlock()
 	}
@@ -252,6 +256,20 @@ func (f *ariFarm) Healthy(role string) []bridge.NodeID {
 		}
 	}
 	return out
+}
+
+func (f *ariFarm) Alive(node bridge.NodeID, sip string) bool {
+	return slices.ContainsFunc(f.sentinel.Nodes(), func(n recovery.NodeStatus) bool {
+		return n.Lives() && (n.ID == node || sip != "" && n.SIP == sip)
+	})
+}
+
+// Watched goes by the name that a node has told, or by its record in the store, if it was dead when this process started.
+func (f *ariFarm) Watched(node bridge.NodeID) bool {
+	f.mu.Lock()
+	at := f.addresses[node]
+	f.mu.Unlock()
+	return f.clients[at] != nil || slices.ContainsFunc(f.sentinel.Nodes(), func(n recovery.NodeStatus) bool { return n.ID == node })
 }
 
 func (f *ariFarm) client(node bridge.NodeID) (*ari.Client, error) {
@@ -339,6 +357,27 @@ func (m ngMedia) Comfort(ctx context.Context, callID, tag string, on bool) error
 	return refusal(m.client.Comfort(ctx, &ng.Request{CallID: callID, FromTag: tag, Comfort: word}))
 }
 
+func (m ngMedia) Heard(ctx context.Context, callID, tag string) (int64, error) {
+	res, err := m.client.Query(ctx, &ng.Request{CallID: callID})
+	if err = refusal(res, err); err != nil {
+		return 0, err
+	}
+	if res.Call == nil {
+		return 0, errors.New("the answer to query has no call")
+	}
+	var packets int64
+	for _, t := range res.Call.Tags {
+		for _, media := range t.Medias {
+			for _, s := range media.Streams {
+				if t.Tag != tag && !s.RTCP {
+					packets += s.Stats.Packets
+				}
+			}
+		}
+	}
+	return packets, nil
+}
+
 func refusal(res *ng.Response, err error) error {
 	if err == nil && res.Result != ng.ResultOK {
 		return errors.New(cmp.Or(res.ErrorReason, string(res.Result)))
@@ -358,7 +397,7 @@ func (a adminEdge) Unfence(_ context.Context, sip string) error {
 }
 
 func recoveryCounts(s recovery.Stats) map[string]int64 {
-	return map[string]int64{"crashes": int64(s.Crashes), "crashes of other controllers": int64(s.Watched), "legs recovered": int64(s.Recovered),
+	return map[string]int64{"crashes": int64(s.Crashes), "crashes of other controllers": int64(s.Watched), "crashes taken over": int64(s.TakenOver), "legs recovered": int64(s.Recovered),
 		"legs refused": int64(s.Refused), "legs closed": int64(s.Closed), "legs kept": int64(s.Kept), "legs failed": int64(s.Failed)}
 }
 
@@ -367,6 +406,7 @@ func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Sour
 		s := r.Stats()
 		out := []obs.Sample{
 			counter("recovery_crashes", "crashes that this controller recovered", uint64(s.Crashes)),
+			counter("recovery_taken_over", "crashes that this controller took over from a silent one", uint64(s.TakenOver)),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Recovered), "result", recovery.ResultRecovered),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Refused), "result", recovery.ResultRefused),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Closed), "result", recovery.ResultClosed),

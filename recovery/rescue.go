@@ -1,0 +1,250 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"rtcedge/bridge"
+)
+
+// Chosen by us.
+const (
+	batchOf    = 50 // Call-IDs per question: one of 200 took HOMER 0.5 s, one of 50 0.15 s
+	batchesNow = 4
+)
+
+// rescue is the recovery of one crash, by the controller that has its lease. It goes by the calls' records and nothing else: a leg whose record says
+// that it is on the dead node is brought back, whenever that shows. Functions occur in the order in which a crash meets them.
+type rescue struct {
+	r *Recoverer
+	d Death
+	buckets
+	key    string // of the crash
+	rep    *report
+	roster *roster
+	log    *slog.Logger
+
+	all  sync.WaitGroup // legs and batches
+	idle chan struct{}  // busy has become empty
+
+	mu   sync.Mutex // guards the rest
+	busy map[string]bool
+}
+
+func newRescue(r *Recoverer, d Death, b buckets, log *slog.Logger) *rescue {
+	return &rescue{r: r, d: d, buckets: b, key: d.key(), rep: &report{legs: b.legs, key: d.key()}, roster: newRoster(), log: log,
+		idle: make(chan struct{}, 1), busy: map[string]bool{}}
+}
+
+var errWatch = errors.New("the store tells of no more changes")
+
+// run brings legs back until none has come for lateFor, or ctx ends.
+func (w *rescue) run(ctx context.Context) error {
+	defer w.all.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	changes, err := w.calls.Watch(ctx, "")
+	if err != nil {
+		return err
+	}
+	var first []job // until the store has told all that is there
+	listed := false
+	var late <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-changes:
+			if !ok {
+				return errWatch
+			}
+			if e.Key == "" {
+				listed = true
+				w.log.Warn("recovering", "legs", len(first))
+				w.bring(ctx, first)
+				w.rest()
+				continue
+			}
+			call, ok := w.roster.take(e, w.concerns)
+			if !ok {
+				continue
+			}
+			jobs := w.todo(&call)
+			switch {
+			case !listed:
+				first = append(first, jobs...)
+			case len(jobs) > 0:
+				w.bring(ctx, jobs)
+			}
+		case <-w.idle:
+			if w.working() {
+				continue
+			}
+			if err := w.finish(ctx, false); err != nil {
+				return err
+			}
+			w.log.Warn("recovery done", "took_ms", time.Since(w.d.At).Milliseconds(), "results", w.rep.results())
+			late = time.After(lateFor)
+		case <-late:
+			if w.working() {
+				continue // its end comes here again
+			}
+			return w.finish(ctx, true)
+		}
+	}
+}
+
+func (w *rescue) concerns(c *bridge.Call) bool {
+	for _, l := range c.Legs {
+		if l.Node == w.d.Node {
+			return true
+		}
+	}
+	return false
+}
+
+// todo are the legs of a call that nobody is at yet; they are in the caller's hands.
+func (w *rescue) todo(c *bridge.Call) []job {
+	jobs := legsOf(c, w.d.Node, w.r.cfg.Farm.Alive(w.d.Node, ""))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	left := jobs[:0]
+	for _, j := range jobs {
+		if id := jobID(&j); !w.busy[id] {
+			w.busy[id] = true
+			left = append(left, j)
+		}
+	}
+	return left
+}
+
+func jobID(j *job) string { return j.call.ID + " " + baseID(j.leg.ID) }
+
+func (w *rescue) working() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.busy) > 0
+}
+
+// leave is the end of a job.
+func (w *rescue) leave(j *job) {
+	w.mu.Lock()
+	delete(w.busy, jobID(j))
+	w.mu.Unlock()
+	w.rest()
+}
+
+func (w *rescue) rest() {
+	if w.working() {
+		return
+	}
+	select {
+	case w.idle <- struct{}{}:
+	default:
+	}
+}
+
+// finish writes that no leg is left, behind the legs' own reports.
+func (w *rescue) finish(ctx context.Context, closed bool) error {
+	flush, cancel := context.WithTimeout(ctx, time.Second)
+	_ = w.r.cfg.Store.Flush(flush) // a report that comes late is no reason to wait
+	cancel()
+	err := mark(ctx, w.crashes, w.key, closed)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// bring rebuilds the dialogs in batches, joins who can be joined, and starts the legs in order, as many at a time as there are slots. Legs of one call
+// and calls of one age stay together.
+func (w *rescue) bring(ctx context.Context, jobs []job) {
+	sortJobs(jobs)
+	limit := make(chan struct{}, batchesNow)
+	var batches []batch
+	for first := 0; first < len(jobs); {
+		end := min(first+batchOf, len(jobs))
+		for end < len(jobs) && jobs[end].call.ID == jobs[end-1].call.ID { // who is joined must be in one batch
+			end++
+		}
+		b := batch{jobs: jobs[first:end], done: make(chan map[string]Rebuilt, 1)}
+		for i := range b.jobs {
+			b.places = append(b.places, w.rep.add(&b.jobs[i]))
+		}
+		batches = append(batches, b)
+		first = end
+	}
+	for _, b := range batches {
+		w.all.Go(func() {
+			limit <- struct{}{}
+			dialogs := w.r.cfg.History.Dialogs(ctx, w.d.SIP, asked(b.jobs))
+			<-limit
+			b.done <- dialogs
+			w.r.soothe(ctx, b.jobs, dialogs)
+		})
+	}
+	w.all.Go(func() {
+		for _, b := range batches {
+			dialogs := <-b.done
+			for i, j := range b.jobs {
+				built, ok := dialogs[j.leg.SIPCallID]
+				if !ok {
+					built.Err = refuse(ReasonNoMessages, "nothing was captured of it")
+				}
+				n := b.places[i]
+				w.rep.step(n, "dialog")
+				s := &slot{all: w.r.slots}
+				_ = s.take(ctx) // if ctx ends the leg sees it
+				w.all.Go(func() {
+					defer w.leave(&j)
+					defer s.give()
+					w.leg(ctx, j, built, s, n)
+				})
+			}
+		}
+	})
+}
+
+// batch is what is asked of the history at once.
+type batch struct {
+	jobs   []job
+	places []int // in the report
+	done   chan map[string]Rebuilt
+}
+
+func asked(jobs []job) []Asked {
+	out := make([]Asked, 0, len(jobs))
+	for _, j := range jobs {
+		out = append(out, Asked{CallID: j.leg.SIPCallID, Role: j.leg.Role, URI: j.leg.URI})
+	}
+	return out
+}
+
+// slot is a leg's place among those that are at it.
+type slot struct {
+	all  chan struct{}
+	mine bool
+}
+
+func (s *slot) take(ctx context.Context) error {
+	if s.mine {
+		return nil
+	}
+	select {
+	case s.all <- struct{}{}:
+		s.mine = true
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *slot) give() {
+	if s.mine {
+		s.mine = false
+		<-s.all
+	}
+}
