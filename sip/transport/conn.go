@@ -14,7 +14,7 @@ import (
 )
 
 // A conn is one connection. One goroutine reads it and hands over its messages; while messages wait to be written a second one
-// writes, and ends when there are none: an idle connection costs one goroutine and one small buffer.
+// writes, and leaves when there are none: an idle connection costs one goroutine and one small buffer.
 type conn struct {
 	// Constant after it was added to the table.
 	t       *Transport
@@ -26,11 +26,13 @@ type conn struct {
 	host    string             // the name that a dialled TLS peer has to prove
 	cancel  context.CancelFunc // ends a dial
 
+	armed time.Time // when the writer, of whom there is one at most, has set the write deadline
+
 	mu      sync.Mutex // guards the rest
 	nc      net.Conn   // nil while it is dialled
 	ws      *websocket.Conn
-	quiet   time.Time // WebSocket, between messages: when it is closed for being idle
-	ready   bool      // may be written to
+	wc      *wsConn // below ws
+	ready   bool    // may be written to
 	closed  bool
 	reason  CloseReason // why it was closed first
 	writing bool
@@ -70,7 +72,8 @@ func (c *conn) enqueue(b []byte) error {
 func (c *conn) startWriterLocked() {
 	if c.ready && !c.writing && !c.closed && c.pending != nil {
 		c.writing = true
-		c.writer.Go(c.write)
+		c.writer.Add(1)
+		c.t.writers.start(c)
 	}
 }
 
@@ -102,11 +105,15 @@ func (c *conn) write() {
 }
 
 func (c *conn) writeQueue(q *queue) error {
-	if err := c.nc.SetWriteDeadline(time.Now().Add(c.t.cfg.WriteTimeout)); err != nil {
-		return err
+	// The timer is moved at most once per 1/64 of the time: setting it costs as much as writing a message.
+	if now := time.Now(); now.Sub(c.armed) > c.t.cfg.WriteTimeout/64 {
+		if err := c.nc.SetWriteDeadline(now.Add(c.t.cfg.WriteTimeout)); err != nil {
+			return err
+		}
+		c.armed = now
 	}
 	if c.ws != nil {
-		return writeFrames(c.ws, q)
+		return c.writeFrames(q)
 	}
 	_, err := c.nc.Write(q.b)
 	return err

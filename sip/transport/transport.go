@@ -114,6 +114,7 @@ type Transport struct {
 	workers sync.Pool // of *Worker, for connections
 	queues  sync.Pool // of *queue
 	large   largeBuffers
+	writers writers
 	tasks   sync.WaitGroup
 	closing atomic.Bool
 	ran     atomic.Bool
@@ -132,6 +133,7 @@ func New(cfg Config, h Handler) (*Transport, error) {
 	t.unreachable, _ = h.(UnreachableHandler)
 	t.undelivered, _ = h.(UndeliveredHandler)
 	t.conns.init(&t.cfg)
+	t.writers.init()
 	t.workers.New = func() any { return &Worker{t: t, slot: t.sharedSlot()} }
 	t.queues.New = func() any { return new(queue) }
 	if cfg.needsTLS() {
@@ -190,6 +192,7 @@ func (t *Transport) Run(ctx context.Context) error {
 	t.closeListeners()
 	t.conns.closeAll()
 	t.tasks.Wait()
+	t.writers.stop()
 	return nil
 }
 

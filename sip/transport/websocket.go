@@ -24,7 +24,8 @@ func (c *conn) serveWebSocket(deadline time.Time) CloseReason {
 	if err := c.nc.SetDeadline(deadline); err != nil {
 		return ClosePeer
 	}
-	ws, err := c.upgrade()
+	wc := &wsConn{Conn: c.nc, cfg: &c.t.cfg}
+	ws, err := c.upgrade(wc)
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return CloseSlow
@@ -37,17 +38,17 @@ func (c *conn) serveWebSocket(deadline time.Time) CloseReason {
 	}
 	ws.SetReadLimit(int64(c.t.cfg.MaxMessage))
 	c.mu.Lock()
-	c.ws = ws
+	c.ws, c.wc = ws, wc
 	c.mu.Unlock()
 	if !c.open() {
 		return CloseShutdown
 	}
-	return c.readFrames(ws, deadline)
+	return c.readFrames(ws, wc, deadline)
 }
 
-func (c *conn) upgrade() (*websocket.Conn, error) {
+func (c *conn) upgrade(wc *wsConn) (*websocket.Conn, error) {
 	br := bufio.NewReaderSize(io.LimitReader(c.nc, maxUpgrade), smallBuffer)
-	w := &upgradeWriter{nc: c.nc, br: br, header: http.Header{}}
+	w := &upgradeWriter{nc: wc, br: br, header: http.Header{}}
 	req, err := http.ReadRequest(br)
 	if err != nil {
 		if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, io.EOF) {
@@ -63,7 +64,7 @@ func (c *conn) upgrade() (*websocket.Conn, error) {
 		Subprotocols:       []string{"sip"},
 		InsecureSkipVerify: len(c.t.cfg.WSOrigins) == 0,
 		OriginPatterns:     c.t.cfg.WSOrigins,
-		OnPongReceived:     func(context.Context, []byte) { c.heard() },
+		OnPongReceived:     func(context.Context, []byte) { wc.pong() },
 	})
 	if err != nil {
 		return nil, err
@@ -78,47 +79,24 @@ func (c *conn) upgrade() (*websocket.Conn, error) {
 
 // readFrames takes messages until the connection ends. The reader's limits are deadlines of the socket, not contexts: those
 // would cost a timer goroutine per message.
-func (c *conn) readFrames(ws *websocket.Conn, first time.Time) CloseReason {
+func (c *conn) readFrames(ws *websocket.Conn, wc *wsConn, first time.Time) CloseReason {
 	small := make([]byte, smallBuffer)
-	quiet := first // when the connection is closed if no message comes
 	spoke := false
+	wc.idle(first)
 	for {
-		c.mu.Lock()
-		c.quiet = quiet
-		c.mu.Unlock()
-		c.heard()
 		_, r, err := ws.Reader(context.Background())
 		if err == nil {
-			c.mu.Lock()
-			c.quiet = time.Time{} // inside a message a pong extends nothing
-			c.mu.Unlock()
-			err = c.nc.SetReadDeadline(time.Now().Add(c.t.cfg.MessageTimeout))
-		}
-		if err == nil {
+			wc.message()
 			err = c.readFrame(r, small, &spoke)
 		}
 		if err != nil {
-			return c.frameReason(err, spoke)
+			return wc.reason(err, spoke)
 		}
 		if spoke {
-			quiet = time.Now().Add(c.t.cfg.IdleTimeout)
+			first = time.Time{}
 		}
+		wc.idle(first)
 	}
-}
-
-// heard extends the wait for the next message: to two pings that may be missed, and never beyond the idle limit.
-func (c *conn) heard() {
-	c.mu.Lock()
-	quiet := c.quiet
-	c.mu.Unlock()
-	if quiet.IsZero() {
-		return
-	}
-	if alive := time.Now().Add(2*c.t.cfg.PingInterval + c.t.cfg.PingInterval/2); alive.Before(quiet) {
-		quiet = alive
-	}
-	// An error means that the connection is closed, which the read reports.
-	_ = c.nc.SetReadDeadline(quiet)
 }
 
 func (c *conn) readFrame(r io.Reader, small []byte, spoke *bool) error {
@@ -164,37 +142,44 @@ func readFull(r io.Reader, b []byte) (n int, err error) {
 	return n, err
 }
 
-func (c *conn) frameReason(err error, spoke bool) CloseReason {
-	c.mu.Lock()
-	between := !c.quiet.IsZero()
-	c.mu.Unlock()
+func (w *wsConn) reason(err error, spoke bool) CloseReason {
 	switch {
 	case errors.Is(err, websocket.ErrMessageTooBig):
 		return CloseOversize
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		return ClosePeer
-	case between && spoke:
+	case !w.inside && spoke:
 		return CloseIdle
 	}
 	return CloseSlow
 }
 
-// writeFrames sends each message of the queue as one frame. The write deadline of the socket limits it.
-func writeFrames(ws *websocket.Conn, q *queue) error {
+// writeFrames sends each message of the queue as one frame, and all frames in one write. The write deadline of the socket limits it.
+func (c *conn) writeFrames(q *queue) error {
+	if len(q.ends) == 1 {
+		return writeFrame(c.ws, q.b)
+	}
+	frames := c.t.queues.Get().(*queue)
+	defer c.t.release(frames)
+	defer c.wc.hold(nil)
+	c.wc.hold(frames)
 	start := 0
 	for _, end := range q.ends {
-		b := q.b[start:end]
-		start = end
-		// RFC 7118 section 4.2: text where the message is UTF-8, binary otherwise.
-		kind := websocket.MessageBinary
-		if utf8.Valid(b) {
-			kind = websocket.MessageText
-		}
-		if err := ws.Write(context.Background(), kind, b); err != nil {
+		if err := writeFrame(c.ws, q.b[start:end]); err != nil {
 			return err
 		}
+		start = end
 	}
-	return nil
+	return c.wc.flush()
+}
+
+func writeFrame(ws *websocket.Conn, b []byte) error {
+	// RFC 7118 section 4.2: text where the message is UTF-8, binary otherwise.
+	kind := websocket.MessageBinary
+	if utf8.Valid(b) {
+		kind = websocket.MessageText
+	}
+	return ws.Write(context.Background(), kind, b)
 }
 
 // pingAll pings the connections of a listener, so that dead peers and forgetful HTTP proxies are noticed.
@@ -231,7 +216,7 @@ func (c *conn) ping(ctx context.Context) {
 
 // upgradeWriter is the http.ResponseWriter and http.Hijacker of one upgrade request.
 type upgradeWriter struct {
-	nc     net.Conn
+	nc     *wsConn
 	br     *bufio.Reader
 	header http.Header
 	wrote  bool
