@@ -68,7 +68,7 @@ var allowed = map[string][]string{
 	"bench/rtpload":  {"bench/meter", "media/ng", "media/sdp", "media/mediatest", "transcode/*"},
 	"bench/farms":    {"e2e/farms"},
 	"e2e/farms":      nil,
-	"e2e":            {"e2e/farms", "internal/store", "bench/rawphone", "bench/lab", "sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
+	"e2e":            {"e2e/farms", "internal/store", "bench/rawphone", "bench/lab", "sip/siptest", "media/mediatest", "media/ng", "media/sdp", "transcode/*"},
 }
 
 // testOnly may be imported by the tests of any package: the strangers, the simulated network, what runs a part until the test ends, and the tables that tones are measured with.

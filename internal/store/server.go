@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -17,7 +18,8 @@ func startServer(cfg Config) (srv *server.Server, done func(), err error) {
 		}
 		remove = func() { _ = os.RemoveAll(dir) }
 	}
-	o := &server.Options{ServerName: cfg.Name, JetStream: true, StoreDir: dir, DontListen: !cfg.Listen.IsValid(), NoSigs: true, NoLog: true, MaxControlLine: 4096}
+	name := strings.ReplaceAll(cfg.Name, " ", "-") // NATS takes no blanks
+	o := &server.Options{ServerName: name, JetStream: true, StoreDir: dir, DontListen: !cfg.Listen.IsValid(), NoSigs: true, NoLog: true, MaxControlLine: 4096}
 	if cfg.Listen.IsValid() {
 		o.Host, o.Port = cfg.Listen.Addr().String(), int(cfg.Listen.Port())
 		if o.Port == 0 {

@@ -36,7 +36,7 @@ func bucket(t *testing.T, s *Store, name string) *Bucket {
 
 // TestValues: what each call does to a key that is there, and to one that is not.
 func TestValues(t *testing.T) {
-	for name, cfg := range map[string]Config{"memory": {}, "file": {Dir: t.TempDir()}} {
+	for name, cfg := range map[string]Config{"memory": {Name: "a name"}, "file": {Dir: t.TempDir()}} {
 		t.Run(name, func(t *testing.T) {
 			b := bucket(t, open(t, cfg), "calls")
 			ctx := t.Context()
