@@ -2,6 +2,7 @@ package sip
 
 import (
 	"bytes"
+	"encoding/binary"
 	"net/netip"
 
 	"rtcedge/sip/message"
@@ -57,18 +58,18 @@ func (pol *policy) scanner(name []byte) bool {
 	return false
 }
 
-// suspects is a set of the first three letters of names: one look at a text says of nearly all that none of the names is in it.
+// suspects is a set of the first four letters of names: one look at a text says of nearly all that none of the names is in it.
 type suspects struct {
 	set [16]uint64
 	all bool // a name is shorter
 }
 
 func (s *suspects) add(name []byte) {
-	if len(name) < 3 {
+	if len(name) < 4 {
 		s.all = true
 		return
 	}
-	h := suspect(uint32(name[0]|0x20)<<16 | uint32(name[1]|0x20)<<8 | uint32(name[2]|0x20))
+	h := suspect(binary.BigEndian.Uint32(name) | 0x20202020)
 	s.set[h/64] |= 1 << (h % 64)
 }
 
@@ -76,18 +77,18 @@ func (s *suspects) may(text []byte) bool {
 	if s.all {
 		return true
 	}
-	var three uint32
+	var four uint32
 	for _, c := range text {
-		three = three<<8 | uint32(c|0x20)
-		if h := suspect(three); s.set[h/64]&(1<<(h%64)) != 0 {
+		four = four<<8 | uint32(c|0x20)
+		if h := suspect(four); s.set[h/64]&(1<<(h%64)) != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// suspect hashes the last three letters to 10 bits.
-func suspect(three uint32) uint32 { return (three & 0xffffff) * 0x9e3779b1 >> 22 }
+// suspect hashes the last four letters to 10 bits.
+func suspect(four uint32) uint32 { return four * 0x9e3779b1 >> 22 }
 
 // banned tells if the source has failed too often. Only requests that need a proof are held against it: the calls that run
 // behind the same NAT go on.

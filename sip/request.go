@@ -115,6 +115,7 @@ func (p *Proxy) forUs(c *pass) bool {
 func (p *Proxy) loops(c *pass) bool {
 	m := &c.msg
 	known, loop := false, uint32(0)
+	var room message.Via
 	for i := range m.Fields() {
 		f := &m.Fields()[i]
 		if f.Kind != message.ViaField {
@@ -125,10 +126,15 @@ func (p *Proxy) loops(c *pass) bool {
 			if !ok {
 				break
 			}
+			v, top := &room, m.Via()
+			if len(rest) > 0 && len(top.Raw) > 0 && &value[0] == &top.Raw[0] { // read already
+				v = top
+			} else if !v.Parse(value) {
+				v.Signed = nil
+			}
 			rest = next
-			var v message.Via
 			var s viaState
-			if !v.Parse(value) || len(v.Signed) == 0 || p.ours(v.Host, v.Port) == nil || !p.key.readVia(&s, &v) {
+			if len(v.Signed) == 0 || p.ours(v.Host, v.Port) == nil || !p.key.readVia(&s, v) {
 				continue
 			}
 			if !known {

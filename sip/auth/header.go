@@ -31,7 +31,7 @@ func (h *header) parse(v []byte) bool {
 			break
 		}
 		n := 0
-		for n < len(v) && isToken(v[n]) {
+		for n < len(v) && isToken[v[n]] {
 			n++
 		}
 		name := v[:n]
@@ -63,27 +63,32 @@ func (h *header) parse(v []byte) bool {
 
 // field returns where a parameter is kept; nil for one that is not needed.
 func (h *header) field(name []byte) *[]byte {
-	switch {
-	case is(name, "username"):
-		return &h.user
-	case is(name, "realm"):
-		return &h.realm
-	case is(name, "nonce"):
-		return &h.nonce
-	case is(name, "uri"):
-		return &h.uri
-	case is(name, "response"):
-		return &h.response
-	case is(name, "algorithm"):
-		return &h.algorithm
-	case is(name, "cnonce"):
-		return &h.cnonce
-	case is(name, "qop"):
-		return &h.qop
-	case is(name, "nc"):
-		return &h.count
+	var want string
+	var field *[]byte
+	switch len(name) {
+	case 2:
+		want, field = "nc", &h.count
+	case 3:
+		if want, field = "uri", &h.uri; name[0]|0x20 == 'q' {
+			want, field = "qop", &h.qop
+		}
+	case 5:
+		if want, field = "realm", &h.realm; name[0]|0x20 == 'n' {
+			want, field = "nonce", &h.nonce
+		}
+	case 6:
+		want, field = "cnonce", &h.cnonce
+	case 8:
+		if want, field = "username", &h.user; name[0]|0x20 == 'r' {
+			want, field = "response", &h.response
+		}
+	case 9:
+		want, field = "algorithm", &h.algorithm
 	}
-	return nil
+	if field == nil || string(name) != want && !is(name, want) {
+		return nil
+	}
+	return field
 }
 
 // paramValue takes a token or quoted string from the front of v. The value is never nil.
@@ -224,9 +229,16 @@ func skipSpace(b []byte) []byte {
 // isSpace includes the line ends of a folded field.
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
-func isToken(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || bytes.IndexByte([]byte("-.!%*_+`'~"), c) >= 0
-}
+// isToken is the table of RFC 3261 section 25.1's token.
+var isToken = func() (t [256]bool) {
+	for c := range t {
+		t[c] = 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+	}
+	for _, c := range []byte("-.!%*_+`'~") {
+		t[c] = true
+	}
+	return t
+}()
 
 func isHex(b []byte) bool {
 	for _, c := range b {
