@@ -61,6 +61,9 @@ func TestB44Verdicts(t *testing.T) {
 		{"host lost", false, []any{lives, 10, nothing, 30}, 2000 * ms, 2500 * ms},
 		{"F18: half of the nodes silent for 5 s", true, []any{lives, 10, nothing, 50, lives, 20}, -1, -1},
 		{"half of the nodes silent for good", true, []any{lives, 10, nothing, 100}, 9000 * ms, 9300 * ms},
+		{"F18: the machine under half of the nodes stands still for 5 s", true, []any{lives, 10, hangs, 50, lives, 20}, -1, -1},
+		{"F18: half of the processes are stopped for 5 s", true, []any{look{Good, Good, Good, Good}, 10, look{Silent, Good, Silent, Silent}, 50, look{Good, Good, Good, Good}, 20}, -1, -1},
+		{"half of the nodes hang for good", true, []any{lives, 10, hangs, 100}, 9000 * ms, 9300 * ms},
 		{"killed while others are silent", true, []any{lives, 10, refused, 10}, 1000 * ms, 1300 * ms},
 		{"never lived", false, []any{refused, 50, nothing, 50}, -1, -1},
 		{"two witnesses disagree", false, []any{lives, 10, look{Unseen, Refused, Refused, Good}, 50}, -1, -1},
@@ -89,6 +92,58 @@ func TestF18Isolated(t *testing.T) {
 	}{{0, 3, false}, {1, 1, false}, {1, 2, false}, {2, 2, true}, {1, 3, false}, {2, 3, true}, {2, 5, false}, {3, 5, true}} {
 		if got := isolated(tt.silent, tt.all); got != tt.want {
 			t.Errorf("%d of %d silent: isolated %v", tt.silent, tt.all, got)
+		}
+	}
+}
+
+// TestF18OwnStall: the sentinel itself stands still for 5 s. What it had begun to ask before says nothing about the node; a silence that goes on after
+// that is counted anew.
+func TestF18OwnStall(t *testing.T) {
+	start := time.Unix(1000, 0)
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	d := newDetector(Rule{})
+	all := func(now time.Time, l look) {
+		for w, s := range []Sign{l.process, l.host, l.ari, l.options} {
+			d.see(now, Witness(w), s)
+		}
+	}
+	all(at(0), lives)
+	all(at(100), hangs) // asked before, and timed out while nobody looked
+	d.forgive(at(5100))
+	all(at(150), hangs) // another one that was on its way
+	if v, why := d.verdict(at(5110), false); v == Dead {
+		t.Fatalf("right after a stall of ours the node is said dead: %s", why)
+	}
+	all(at(5200), hangs)
+	if v, _ := d.verdict(at(5700), false); v != Doubtful {
+		t.Errorf("0.6 s after the stall: %v", v)
+	}
+	if v, _ := d.verdict(at(5810), false); v != Dead {
+		t.Errorf("a node that hangs on is %v", v)
+	}
+	all(at(5900), lives)
+	if v, _ := d.verdict(at(5900), false); v != Alive {
+		t.Errorf("a node that answers is %v", v)
+	}
+}
+
+// TestF18LateAnswers: a node that takes 400 ms for each answer is busy, not dead: silence lasts from the youngest answered question on.
+func TestF18LateAnswers(t *testing.T) {
+	d := newDetector(Rule{})
+	start := time.Unix(1000, 0)
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	d.see(at(0), Host, Good)
+	for ms := 0; ms < 5000; ms += 10 {
+		for _, w := range []Witness{ARI, Options} {
+			if asked := ms - 140; asked >= 0 && asked%150 == 0 {
+				d.see(at(asked), w, Silent)
+			}
+			if asked := ms - 400; asked >= 0 && asked%150 == 0 {
+				d.see(at(asked), w, Good)
+			}
+		}
+		if v, why := d.verdict(at(ms), false); v == Dead {
+			t.Fatalf("%d ms: %s", ms, why)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 		w.r.move(j.leg.SIPCallID, true)
 		last = w.await(ctx, &j, h, s, n)
 		w.r.move(j.leg.SIPCallID, false)
-		if w.settled(ctx, &j, h, n, &built, last, nil) {
+		if w.settled(ctx, &j, h, s, n, &built, last, nil) {
 			return
 		}
 		avoid = append(avoid, h.Target)
@@ -87,7 +87,7 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 		w.r.move(j.leg.SIPCallID, true)
 		last = w.try(ctx, &j, h, ch, s, n)
 		w.r.move(j.leg.SIPCallID, false)
-		if w.settled(ctx, &j, h, n, &built, last, before) {
+		if w.settled(ctx, &j, h, s, n, &built, last, before) {
 			return
 		}
 		if errors.Is(last, errPending) {
@@ -107,10 +107,11 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 }
 
 // settled ends the leg if an attempt decided it.
-func (w *rescue) settled(ctx context.Context, j *job, h *held, n int, built *Rebuilt, outcome error, before <-chan int64) bool {
+func (w *rescue) settled(ctx context.Context, j *job, h *held, s *slot, n int, built *Rebuilt, outcome error, before <-chan int64) bool {
 	switch {
 	case outcome == nil:
 		w.end(ctx, j, h, n, built.RemoteTag, ResultRecovered, nil)
+		s.give()
 		w.listen(ctx, j.leg.SIPCallID, built.RemoteTag, before, n)
 	case ctx.Err() != nil:
 	case errors.Is(outcome, errElsewhere):

@@ -13,14 +13,17 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
 // Chosen by us.
 const (
-	probeEvery = 150 * time.Millisecond // with the rule's 150 ms a killed node is noticed within 0.5 s
-	probeWait  = 140 * time.Millisecond // a node nearby answers in a few; a longer wait would add to each verdict
+	probeEvery  = 150 * time.Millisecond // with the rule's 150 ms a killed node is noticed within 0.5 s
+	probeWait   = 140 * time.Millisecond // who has not answered by then is silent so far; a node nearby answers in a few
+	probeEnd    = 650 * time.Millisecond // an answer that comes so late is one: a machine that is busy is not dead
+	glanceEvery = 50 * time.Millisecond  // a look at the process costs two reads of files
 )
 
 // Target is what of a node is looked at.
@@ -32,13 +35,18 @@ type Target struct {
 	PIDFile  string         // of the process, if it runs on this machine; "": not looked at
 }
 
-// sightings of one round; the zero value of a Sign says nothing new.
-type sightings [witnesses]Sign
+// glimpse is what a witness showed.
+type glimpse struct {
+	asked   time.Time
+	witness Witness
+	sign    Sign
+}
 
-// prober looks at one node. It belongs to one goroutine.
+// prober looks at one node. Looks may overlap; introduce and process belong to one goroutine.
 type prober struct {
 	target Target
-	host   string // IP:PORT of ARI
+	sip    atomic.Pointer[netip.AddrPort] // where OPTIONS go to, once it is known
+	host   string                         // IP:PORT of ARI
 	client *http.Client
 	pid    int // of the process while it lived
 }
@@ -52,24 +60,57 @@ func newProber(t Target) (*prober, error) {
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		return nil, fmt.Errorf("farm node %q: %w", t.ARI, err)
 	}
-	return &prober{target: t, host: host, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}}, nil
+	p := &prober{target: t, host: host, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}}
+	if t.SIP.IsValid() {
+		p.sip.Store(&t.SIP)
+	}
+	return p, nil
 }
 
-// look asks all witnesses at once and waits for the slowest, probeWait at most.
-func (p *prober) look(ctx context.Context) sightings {
-	ctx, cancel := context.WithTimeout(ctx, probeWait)
+// look asks all witnesses at once and reports what each shows, first and later: silence after probeWait, and an answer as long as it comes until
+// probeEnd. Looks overlap.
+func (p *prober) look(ctx context.Context, report func(glimpse)) {
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, probeEnd)
 	defer cancel()
-	var seen sightings
+	tell := func(sign Sign, of ...Witness) {
+		for _, w := range of {
+			report(glimpse{asked, w, sign})
+		}
+	}
 	options := make(chan Sign, 1)
 	go func() { options <- p.options(ctx) }()
-	seen[Host] = p.connect(ctx)
-	seen[ARI] = seen[Host]
-	if seen[Host] == Good {
-		seen[ARI] = p.ping(ctx)
+	ari := make(chan [2]Sign, 1)
+	go func() {
+		host := p.connect(ctx)
+		if host == Good {
+			ari <- [2]Sign{host, p.ping(ctx)}
+			return
+		}
+		ari <- [2]Sign{host, host}
+	}()
+	silent := time.NewTimer(probeWait)
+	defer silent.Stop()
+	for left := 2; left > 0; {
+		select {
+		case s := <-options:
+			tell(s, Options)
+			options = nil
+			left--
+		case s := <-ari:
+			tell(s[0], Host)
+			tell(s[1], ARI)
+			ari = nil
+			left--
+		case <-silent.C:
+			if options != nil {
+				tell(Silent, Options)
+			}
+			if ari != nil {
+				tell(Silent, ARI)
+			}
+		}
 	}
-	seen[Options] = <-options
-	seen[Process] = p.process()
-	return seen
 }
 
 // connect tells whether the node's kernel takes connections for ARI.
@@ -99,11 +140,11 @@ func (p *prober) ping(ctx context.Context) Sign {
 
 // options sends OPTIONS and waits for any response to it (RFC 3261, section 11).
 func (p *prober) options(ctx context.Context) Sign {
-	to := p.target.SIP
-	if !to.IsValid() {
+	to := p.sip.Load()
+	if to == nil {
 		return Unseen
 	}
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(*to))
 	if err != nil {
 		return Unseen
 	}

@@ -50,8 +50,10 @@ type Sentinel struct {
 	cfg   SentinelConfig
 	nodes []*watched
 
-	mu     sync.Mutex // guards silent and the status of all nodes
-	silent int
+	mu      sync.Mutex // guards the rest, and the status of all nodes
+	quiet   int
+	stalls  int
+	longest time.Duration
 }
 
 // watched is a node under watch; all but status belongs to its goroutine.
@@ -60,7 +62,7 @@ type watched struct {
 	detector *detector
 	known    identity
 	dead     bool // said, and not back yet
-	silent   bool
+	quiet    bool
 	status   NodeStatus
 }
 
@@ -125,29 +127,68 @@ func (s *Sentinel) Nodes() []NodeStatus {
 	return out
 }
 
+// watch is a node's goroutine: looks overlap, their glimpses come to it, and after each it judges.
 func (s *Sentinel) watch(ctx context.Context, n *watched) {
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
+	var looks sync.WaitGroup
+	defer looks.Wait()
+	glimpses := make(chan glimpse, 64)
+	report := func(g glimpse) {
+		select {
+		case glimpses <- g:
+		case <-ctx.Done():
+		}
+	}
+	look := time.NewTicker(probeEvery)
+	defer look.Stop()
+	glance := time.NewTicker(glanceEvery)
+	defer glance.Stop()
+	looks.Go(func() { n.prober.look(ctx, report) })
+	ran := time.Now()
 	for {
-		s.round(ctx, n)
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-look.C:
+			looks.Go(func() { n.prober.look(ctx, report) })
+		case <-glance.C:
+			n.detector.see(time.Now(), Process, n.prober.process())
+		case g := <-glimpses:
+			n.detector.see(g.asked, g.witness, g.sign)
 		}
+		if ctx.Err() != nil {
+			return // what was cut short says nothing
+		}
+		now := time.Now()
+		if stood := now.Sub(ran); stood >= ownStall {
+			// We stood still, or had no time: what was silent meanwhile may have spoken (F18).
+			n.detector.forgive(now)
+			s.stalled(stood)
+		}
+		s.judge(ctx, n)
+		ran = time.Now() // judge may have waited for the node, or for who wants to know
 	}
 }
 
-// round looks once and says what follows from it.
-func (s *Sentinel) round(ctx context.Context, n *watched) {
-	asked := time.Now()
-	seen := n.prober.look(ctx)
-	if ctx.Err() != nil {
-		return // what was cut short says nothing
-	}
-	for w, sign := range seen {
-		n.detector.see(asked, Witness(w), sign)
-	}
+// ownStall is a time without a turn that tells of ourselves: a glance is due four times within it.
+const ownStall = 4 * glanceEvery
+
+// stalled counts, for all nodes.
+func (s *Sentinel) stalled(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stalls++
+	s.longest = max(s.longest, d)
+}
+
+// Stalls tells how often this process had no turn in time, and for how long at most. Nobody is judged by the silence of such a time.
+func (s *Sentinel) Stalls() (count int, longest time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stalls, s.longest
+}
+
+// judge says what follows from what was seen.
+func (s *Sentinel) judge(ctx context.Context, n *watched) {
 	verdict, reason := n.detector.verdict(time.Now(), s.count(n))
 	switch {
 	case verdict == Alive && (n.dead || n.known.id == ""):
@@ -179,19 +220,19 @@ func (s *Sentinel) round(ctx context.Context, n *watched) {
 	s.show(n, verdict, reason)
 }
 
-// count keeps the number of silent nodes and tells whether that is rather our own network.
+// count keeps the number of quiet nodes and tells whether that is rather our own network, or a machine that all share.
 func (s *Sentinel) count(n *watched) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := n.detector.silent(); now != n.silent {
-		n.silent = now
+	if now := n.detector.quiet(); now != n.quiet {
+		n.quiet = now
 		if now {
-			s.silent++
+			s.quiet++
 		} else {
-			s.silent--
+			s.quiet--
 		}
 	}
-	return isolated(s.silent, len(s.nodes))
+	return isolated(s.quiet, len(s.nodes))
 }
 
 func (s *Sentinel) show(n *watched, v Verdict, reason string) {
@@ -241,8 +282,8 @@ func (p *prober) introduce(ctx context.Context) (identity, error) {
 	v.Value = ""
 	if err := p.get(ctx, "/ari/asterisk/variable?variable=RTCEDGE_SIP", &v); err == nil && v.Value != "" {
 		id.sip = v.Value
-		if addr, err := netip.ParseAddrPort(strings.TrimPrefix(v.Value, "udp:")); err == nil && !p.target.SIP.IsValid() {
-			p.target.SIP = addr
+		if addr, err := netip.ParseAddrPort(strings.TrimPrefix(v.Value, "udp:")); err == nil && p.sip.Load() == nil {
+			p.sip.Store(&addr)
 		}
 	}
 	v.Value = ""

@@ -64,11 +64,14 @@ func (w *rescue) listen(ctx context.Context, callID, tag string, before <-chan i
 	}
 	ctx, cancel := context.WithTimeout(ctx, rtpWait)
 	defer cancel()
-	base := <-before
-	for pause := rtpFirst; base >= 0; pause += pause / 3 {
-		if now, err := w.r.cfg.Media.Heard(ctx, callID, tag); err == nil && now > base {
-			w.rep.step(n, "rtp")
-			return
+	last := <-before
+	for pause := rtpFirst; last >= 0; pause += pause / 3 {
+		if now, err := w.r.cfg.Media.Heard(ctx, callID, tag); err == nil {
+			if now > last || now < last && now > 0 { // the re-INVITE may begin a new stream, which counts from 0
+				w.rep.step(n, "rtp")
+				return
+			}
+			last = now
 		}
 		if !sleep(ctx, pause) {
 			return
