@@ -96,17 +96,20 @@ func fieldName(b []byte) (colon int, kind Kind) {
 	}
 	p := (*[24]byte)(b)
 	w0, w1, w2 := binary.LittleEndian.Uint64(p[:]), uint64(0), uint64(0)
-	n := byteIn(w0, ':')
-	if n < 8 {
-		w0 = lowBytes(w0, n)
+	n := 0
+	if m := zeros(w0 ^ ':'*everyByte); m != 0 {
+		n = firstByte(m)
+		w0 &= bytesBelow(m)
 	} else {
 		w1 = binary.LittleEndian.Uint64(p[8:])
-		if n += byteIn(w1, ':'); n < 16 {
-			w1 = lowBytes(w1, n)
+		if m := zeros(w1 ^ ':'*everyByte); m != 0 {
+			n = 8 + firstByte(m)
+			w1 &= bytesBelow(m)
 		} else {
 			w2 = binary.LittleEndian.Uint64(p[16:])
-			n += byteIn(w2, ':')
-			w2 = lowBytes(w2, n)
+			m := zeros(w2 ^ ':'*everyByte)
+			n = 16 + firstByte(m)
+			w2 &= bytesBelow(m)
 		}
 	}
 	if uint(n-1) >= 23 {
@@ -124,14 +127,14 @@ func fieldName(b []byte) (colon int, kind Kind) {
 	return n, kindOf(p[:n])
 }
 
-// byteIn is the place of the first byte c in a word, 8 if there is none.
-func byteIn(w uint64, c byte) int {
-	w ^= everyByte * uint64(c)
-	return bits.TrailingZeros64((w-everyByte)&^w&(0x80*everyByte)) / 8
-}
+// zeros has the top bit of the first zero byte of a word, none below it, and 0 if there is none.
+func zeros(w uint64) uint64 { return (w - everyByte) &^ w & (0x80 * everyByte) }
 
-// lowBytes keeps the first n modulo 8 bytes of a word.
-func lowBytes(w uint64, n int) uint64 { return w & (1<<(8*n&63) - 1) }
+// firstByte is the place of the byte whose top bit is the lowest in m; 8 if there is none.
+func firstByte(m uint64) int { return bits.TrailingZeros64(m) / 8 }
+
+// bytesBelow has all bits of the bytes before that one.
+func bytesBelow(m uint64) uint64 { return (m&-m)>>7 - 1 }
 
 // isInternal finds the names that only edge and farm may say to each other.
 func isInternal(name []byte) bool {

@@ -46,7 +46,7 @@ func (m *Message) startLine() Fault {
 	if nl > 0 && line[nl-1] == '\r' {
 		line = line[:nl-1]
 	}
-	if len(line) >= 4 && EqualFold(line[:4], "sip/") {
+	if len(line) >= 4 && line[3] == '/' && EqualFold(line[:4], "sip/") {
 		return m.statusLine(line)
 	}
 	m.request = true
@@ -61,14 +61,20 @@ func (m *Message) startLine() Fault {
 		rest, fault = rest[:len(rest)-1], FaultStartLine
 	}
 	sp = bytes.LastIndexByte(rest, ' ')
-	if sp < 0 || len(rest)-sp < 5 || !EqualFold(rest[sp+1:sp+5], "sip/") {
+	if sp < 0 || len(rest)-sp < 5 {
 		return FaultNotSIP
 	}
 	m.uri = rest[:sp]
-	if !EqualFold(rest[sp+1:], "sip/2.0") {
-		return FaultVersion
+	if version := rest[sp+1:]; string(version) != "SIP/2.0" {
+		if !EqualFold(version[:4], "sip/") {
+			m.uri = nil
+			return FaultNotSIP
+		}
+		if !EqualFold(version, "sip/2.0") {
+			return FaultVersion
+		}
 	}
-	if fault != FaultNone || len(m.uri) == 0 || m.uri[0] == '<' || bytes.IndexByte(m.uri, ' ') >= 0 || bytes.IndexByte(m.uri, '\t') >= 0 {
+	if fault != FaultNone || len(m.uri) == 0 || m.uri[0] == '<' || hasLWS(m.uri) {
 		return FaultStartLine
 	}
 	return FaultNone
@@ -117,21 +123,26 @@ func (m *Message) header() Fault {
 			m.bodyAt = len(b)
 			return firstOf(fault, FaultUnfinished)
 		}
-		end := nl + 1
-		folded := false
-		for end < len(rest) && foldChar[rest[end]] { // RFC 3261 section 7.3.1
-			if nl = bytes.IndexByte(rest[end:], '\n'); nl < 0 {
+		end := pos + nl + 1
+		if end < len(b) && !foldChar[b[end]] {
+			name, kind := fieldName(rest)
+			name += pos
+			if name > pos && name+2 < end-2 && b[name+1] == ' ' && b[name+2] > ' ' && b[end-3] > ' ' && b[end-2] == '\r' && uint(m.n) < MaxFields {
+				f := &m.fields[m.n]
+				f.Kind, f.Start, f.End, f.NameEnd, f.Val, f.ValEnd = kind, uint32(pos), uint32(end), uint32(name), uint32(name+2), uint32(end-2)
+				m.countField(kind)
+				pos = end
+				continue
+			}
+		}
+		for end < len(b) && foldChar[b[end]] { // RFC 3261 section 7.3.1
+			if nl = bytes.IndexByte(b[end:], '\n'); nl < 0 {
 				m.bodyAt = len(b)
 				return firstOf(fault, FaultUnfinished)
 			}
 			end += nl + 1
-			folded = true
 		}
-		line := rest[:end]
-		name, kind := fieldName(rest)
-		if val := name + 2; name > 0 && !folded && val+2 < end && usualValue(line[name+1:]) {
-			m.add(kind, pos, name, val, end-2, end)
-		} else if !m.field(pos, line) {
+		if !m.field(pos, b[pos:end]) {
 			fault = firstOf(fault, FaultField)
 		}
 		if m.n > MaxFields {
@@ -139,17 +150,18 @@ func (m *Message) header() Fault {
 			m.bodyAt = len(b)
 			return FaultTooMany
 		}
-		pos += end
+		pos = end
 	}
 }
 
-// usualValue tells if what stands behind the colon is a space, a value and CRLF, and no other white space beside them.
-func usualValue(b []byte) bool {
-	if len(b) < 4 {
-		return false
+// countField takes note of the field that was written last.
+func (m *Message) countField(k Kind) {
+	m.n++
+	k %= kindRoom
+	if m.first[k] == 0 {
+		m.first[k] = uint8(m.n)
 	}
-	front, back := (*[2]byte)(b), (*[3]byte)(b[len(b)-3:])
-	return front[0] == ' ' && front[1] > ' ' && back[0] > ' ' && back[1] == '\r'
+	m.count[k]++
 }
 
 var foldChar = [256]bool{' ': true, '\t': true}
@@ -175,26 +187,14 @@ func (m *Message) field(pos int, line []byte) bool {
 	for valEnd > i && isLWS(line[valEnd-1]) {
 		valEnd--
 	}
-	m.add(kindOf(line[:nameEnd]), pos, nameEnd, i, valEnd, len(line))
-	return true
-}
-
-// add notes the field at pos, the other places are counted from there; one too many only counts.
-func (m *Message) add(k Kind, pos, nameEnd, val, valEnd, end int) {
-	n := m.n
-	m.n = n + 1
-	if uint(n) >= MaxFields {
+	if m.n >= MaxFields {
 		m.n = MaxFields + 1
-		return
+		return true
 	}
-	// One by one: a literal would be made on the stack first.
-	f := &m.fields[n]
-	f.Kind, f.Start, f.End, f.NameEnd, f.Val, f.ValEnd = k, uint32(pos), uint32(pos+end), uint32(pos+nameEnd), uint32(pos+val), uint32(pos+valEnd)
-	k %= kindRoom
-	if m.first[k] == 0 {
-		m.first[k] = uint8(n + 1)
-	}
-	m.count[k]++
+	k := kindOf(line[:nameEnd])
+	m.fields[m.n] = Field{Kind: k, Start: uint32(pos), End: uint32(pos + len(line)), NameEnd: uint32(pos + nameEnd), Val: uint32(pos + i), ValEnd: uint32(pos + valEnd)}
+	m.countField(k)
+	return true
 }
 
 // body cuts the message at its Content-Length, RFC 3261 section 18.3.

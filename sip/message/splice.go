@@ -17,13 +17,13 @@ const (
 // Cut starts an edit: the bytes from..to of the message leave, and what the following writes add stands in their place.
 // Edits may come in any order of positions; those at the same position keep the order in which they were made.
 type Splice struct {
-	n      int
-	full   bool
-	edits  [maxEdits]edit
-	long   [maxLong][]byte // borrowed texts, by edit.long-1
-	longs  int
-	text   []byte // the texts of all edits, in scratch
-	memory [maxScratch]byte
+	n     int
+	full  bool
+	edits [maxEdits]edit
+	long  [maxLong][]byte // borrowed texts, by edit.long-1
+	longs int
+	used  int
+	text  [maxScratch]byte // of all edits, up to used
 }
 
 // edit holds no pointers, so that sorting moves two words and the collector is told nothing.
@@ -36,7 +36,7 @@ type edit struct {
 // Reset forgets all edits.
 func (s *Splice) Reset() {
 	clear(s.long[:s.longs])
-	s.n, s.longs, s.full, s.text = 0, 0, false, s.memory[:0]
+	s.n, s.longs, s.full, s.used = 0, 0, false, 0
 }
 
 // Cut starts an edit that takes the bytes from..to out; from == to only inserts.
@@ -45,7 +45,7 @@ func (s *Splice) Cut(from, to int) {
 		s.full = true
 		return
 	}
-	at := uint16(len(s.text))
+	at := uint16(s.used)
 	s.edits[s.n] = edit{from: uint32(from), to: uint32(to), text: at, end: at}
 	s.n++
 }
@@ -66,28 +66,37 @@ func (s *Splice) CutFor(from, to int, data []byte) {
 
 // Str adds to the edit that Cut started last.
 func (s *Splice) Str(t string) {
-	if s.n == 0 || len(s.text)+len(t) > maxScratch {
+	if s.n == 0 || len(t) > maxScratch-s.used {
 		s.full = true
 		return
 	}
-	s.text = append(s.text, t...)
-	s.edits[s.n-1].end = uint16(len(s.text))
+	s.wrote(copy(s.text[s.used:], t))
 }
 
 // Put adds bytes to the edit that Cut started last.
 func (s *Splice) Put(b []byte) {
-	if s.n == 0 || len(s.text)+len(b) > maxScratch {
+	if s.n == 0 || len(b) > maxScratch-s.used {
 		s.full = true
 		return
 	}
-	s.text = append(s.text, b...)
-	s.edits[s.n-1].end = uint16(len(s.text))
+	s.wrote(copy(s.text[s.used:], b))
 }
+
+func (s *Splice) wrote(n int) {
+	s.used += n
+	s.edits[s.n-1].end = uint16(s.used)
+}
+
+// maxNumber is the longest text of Num.
+const maxNumber = 20
 
 // Num adds a decimal number.
 func (s *Splice) Num(n int) {
-	var b [20]byte
-	s.Put(strconv.AppendInt(b[:0], int64(n), 10))
+	if s.n == 0 || maxNumber > maxScratch-s.used {
+		s.full = true
+		return
+	}
+	s.wrote(len(strconv.AppendInt(s.text[s.used:s.used], int64(n), 10)))
 }
 
 // Addr adds an address as it stands in "received": IPv6 without brackets.
@@ -132,7 +141,7 @@ func (s *Splice) Append(dst []byte, m *Message) (out []byte, ok bool) {
 		edits[j] = e
 	}
 	src := m.raw
-	size := len(src) + len(s.text)
+	size := len(src) + s.used
 	for _, b := range s.long[:s.longs] {
 		size += len(b)
 	}
