@@ -21,8 +21,8 @@
 // one sendmmsg, at the latest after half a millisecond. The Receiver sees no difference. The files steered and outbatch
 // hold this in the order of a packet's way. What is different:
 //
-//   - The kernel does not hold the ports. Listen asks it whether another process has one at that moment; one that binds it later gets
-//     nothing while the call lives. An operator reserves the range (net.ipv4.ip_local_reserved_ports).
+//   - The kernel does not hold the ports. Listen asks it, once a second, which ones other processes have; one that binds a port
+//     later gets nothing while a call has it. An operator reserves the range (net.ipv4.ip_local_reserved_ports).
 //   - One receive buffer is common to the ports of a loop.
 //
 // Two implementations stand behind the same types: Linux system calls (_linux.go files) and the net package's AddrPort

@@ -32,6 +32,7 @@ type steered struct {
 	portMax uint16
 	hosts   []*host      // few: one per local address
 	taken   atomic.Int32 // ports
+	others  holders      // of ports, who may be other processes
 
 	// Owned by the loop's goroutine.
 	in  *inBatch
@@ -51,6 +52,7 @@ func newSteered(l *Loop) (*steered, error) {
 	d := &steered{loop: l, steer: l.cfg.Steering, fd: -1, in: newInBatch()}
 	addrs, portMin, portMax := d.steer.Range()
 	d.portMin, d.portMax = portMin, portMax
+	d.others.portMin, d.others.portMax = portMin, portMax
 	for _, a := range addrs {
 		h := &host{addr: a, ip: a.As4(), ports: make([]atomic.Pointer[Conn], int(portMax)-int(portMin)+1)}
 		if err := h.out.open(h.ip); err != nil {
@@ -125,18 +127,14 @@ func (d *steered) covers(a netip.AddrPort) *host {
 	return nil
 }
 
-// listen takes a port. Another process may hold it: the kernel knows, so it is bound for a moment. Any goroutine may call it.
+// listen takes a port, unless another process holds it. Any goroutine may call it.
 func (d *steered) listen(h *host, c *Conn, o Options) error {
 	slot := &h.ports[c.local.Port()-d.portMin]
 	if slot.Load() != nil {
 		return fmt.Errorf("listen udp %s: %w", c.local, unix.EADDRINUSE)
 	}
-	probe, err := openRaw(c.local, Options{})
-	if err != nil {
-		return err
-	}
-	if err := probe.close(); err != nil {
-		return fmt.Errorf("listen udp %s: close: %w", c.local, err)
+	if err := d.vacant(c.local); err != nil {
+		return fmt.Errorf("listen udp %s: %w", c.local, err)
 	}
 	// The header says the traffic class; the socket's own sets the priority in the queue of the network card (sk_priority).
 	if tos := int32(o.TOS); h.tos.Swap(tos) != tos {
@@ -151,6 +149,22 @@ func (d *steered) listen(h *host, c *Conn, o Options) error {
 	d.taken.Add(1)
 	d.steer.Set(c.local, d.lane)
 	return nil
+}
+
+// vacant says with EADDRINUSE that another process holds the port. Where the kernel has no list it is bound for a moment.
+func (d *steered) vacant(a netip.AddrPort) error {
+	held, err := d.others.holds(a, d.loop.cfg.Now())
+	if held {
+		return unix.EADDRINUSE
+	}
+	if err == nil {
+		return nil
+	}
+	probe, err := openRaw(a, Options{})
+	if err != nil {
+		return err
+	}
+	return probe.close()
 }
 
 // forget gives a port back, on the loop's goroutine.
