@@ -266,8 +266,8 @@ func (s *Server) run(ctx context.Context, req *Request) *Response {
 		resp = &Response{Result: ResultPong}
 	} else {
 		// The end of the server is no reason to break off a request that is half done.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
-		defer cancel()
+		ctx := newPatience(ctx, s.cfg.Timeout)
+		defer ctx.stop()
 		if resp = s.handler.Handle(ctx, req); resp == nil {
 			resp = Error("the command " + req.Command + " is not known here")
 		}

@@ -1,23 +1,74 @@
 package ng
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // maxDatagram is the largest UDP payload over IPv4.
 const maxDatagram = 65507
 
+// stuckAfter is chosen by us: a command that is worked off by the reader and takes so long gets the socket another reader, within as
+// much time again.
+const stuckAfter = 50 * time.Millisecond
+
 // serveUDP reads datagrams until ctx ends and waits for those in work.
 func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	buf := make([]byte, 1<<16)
+	failed := make(chan error, 1)
+	start := func() *udpReader {
+		r := &udpReader{server: s, conn: c, others: &wg, queue: newQueueLook(c)}
+		wg.Go(func() {
+			if err := r.run(ctx); err != nil {
+				select {
+				case failed <- err:
+				default:
+				}
+			}
+		})
+		return r
+	}
+	reader := start()
+	ticker := time.NewTicker(stuckAfter)
+	defer ticker.Stop()
 	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-ticker.C:
+			if reader.stuck() {
+				reader = start()
+			}
+		}
+	}
+}
+
+// udpReader takes the messages of a socket. A goroutine for each would cost as much as the command, with the processors that it wakes and
+// the stack that it grows: a short command is worked off by the reader itself if no other message waits behind it.
+type udpReader struct {
+	server *Server
+	conn   *net.UDPConn
+	others *sync.WaitGroup // messages that have a goroutine
+	queue  *queueLook
+
+	since    atomic.Int64 // Unix ns: at work on a message; 0 is reading
+	replaced atomic.Bool
+}
+
+func (r *udpReader) run(ctx context.Context) error {
+	s, c := r.server, r.conn
+	buf := make([]byte, 1<<16)
+	for !r.replaced.Load() {
 		n, from, err := c.ReadFromUDPAddrPort(buf)
 		if ctx.Err() != nil {
 			return nil
@@ -28,12 +79,42 @@ func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) error {
 		if !s.acquire(ctx) {
 			return nil
 		}
+		if short(buf[:n]) && r.queue.empty() {
+			r.since.Store(time.Now().UnixNano())
+			s.datagram(ctx, c, from, buf[:n])
+			r.since.Store(0)
+			s.release()
+			continue
+		}
 		msg := slices.Clone(buf[:n])
-		wg.Go(func() {
+		r.others.Go(func() {
 			defer s.release()
 			s.datagram(ctx, c, from, msg)
 		})
 	}
+	return nil
+}
+
+// stuck tells, once, that the reader does not come back to its socket. It ends when it does.
+func (r *udpReader) stuck() bool {
+	since := r.since.Load()
+	return since != 0 && time.Now().UnixNano()-since >= int64(stuckAfter) && r.replaced.CompareAndSwap(false, true)
+}
+
+// short tells by its first look if a message is a command that neither waits nor reads files.
+func short(msg []byte) bool {
+	const key = "7:command"
+	i := bytes.Index(msg, []byte(key))
+	if i < 0 {
+		return false
+	}
+	value := msg[i+len(key):]
+	for _, word := range []string{"5:offer", "6:answer", "6:delete", "4:ping"} {
+		if len(value) >= len(word) && string(value[:len(word)]) == word {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Server) datagram(ctx context.Context, c *net.UDPConn, from netip.AddrPort, msg []byte) {
