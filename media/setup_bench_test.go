@@ -22,6 +22,7 @@ func BenchmarkSetUp(b *testing.B) {
 					cfg.Steering = steering(b, &cfg)
 				}
 				r := newRig(b, cfg)
+				r.cfg.Ended = nil // the rig's keeps each
 				caller, called := newPeer(b, 1), newPeer(b, 2)
 				var lines []string
 				if secure(tt.proto) {
