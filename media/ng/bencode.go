@@ -3,7 +3,6 @@ package ng
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 )
@@ -192,12 +191,25 @@ func appendBencode(b []byte, v any) []byte {
 		return append(b, 'e')
 	case map[string]any:
 		b = append(b, 'd')
-		for _, key := range slices.Sorted(maps.Keys(v)) {
+		var room [maxKeys]string
+		for _, key := range sortedKeys(room[:0], v) {
 			b = appendBencode(appendText(b, key), v[key])
 		}
 		return append(b, 'e')
 	}
 	return appendText(b, "")
+}
+
+// maxKeys is what ordinary dictionaries have at most: room for so many is taken on the stack.
+const maxKeys = 24
+
+// sortedKeys appends the keys of a dictionary in order.
+func sortedKeys(keys []string, dict map[string]any) []string {
+	for key := range dict {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 func appendText(b []byte, s string) []byte {

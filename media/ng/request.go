@@ -2,7 +2,6 @@ package ng
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -21,7 +20,8 @@ func (e *keyError) Error() string {
 func requestFrom(dict map[string]any) (*Request, error) {
 	r := &Request{}
 	var line []string // rtpp-flags: read last, as the keys of the dictionary go first
-	for _, key := range slices.Sorted(maps.Keys(dict)) {
+	var room [maxKeys]string
+	for _, key := range sortedKeys(room[:0], dict) {
 		name := normal(key)
 		if name == "rtpp-flags" || name == "rtpp-flag" {
 			line = append(line, text(dict[key]))
@@ -41,6 +41,9 @@ func requestFrom(dict map[string]any) (*Request, error) {
 
 // normal folds the spellings of a key or word: lower case; spaces and underscores are hyphens.
 func normal(s string) string {
+	if isNormal(s) {
+		return s
+	}
 	return strings.Map(func(c rune) rune {
 		switch c {
 		case ' ', '_':
@@ -48,6 +51,15 @@ func normal(s string) string {
 		}
 		return c
 	}, strings.ToLower(s))
+}
+
+func isNormal(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c == ' ' || c == '_' || c >= 'A' && c <= 'Z' || c >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 // text is a scalar as text; a list or dictionary is "".

@@ -209,6 +209,9 @@ func (s *Server) acquire(ctx context.Context) bool {
 
 func (s *Server) release() { <-s.slots }
 
+// answerRoom is what an answer with an SDP is longer than the request, at most mostly: chosen by us.
+const answerRoom = 128
+
 // message answers one message with a cookie; nil is silence. The caller holds a slot. msg is not kept.
 func (s *Server) message(ctx context.Context, from netip.Addr, msg []byte) []byte {
 	cookie, body, ok := cutCookie(msg)
@@ -225,7 +228,7 @@ func (s *Server) message(ctx context.Context, from netip.Addr, msg []byte) []byt
 		s.stats.duplicate()
 		return answer
 	}
-	answer, _ := s.answer(ctx, append([]byte(cookie), ' '), body)
+	answer, _ := s.answer(ctx, append(append(make([]byte, 0, len(body)+answerRoom), cookie...), ' '), body)
 	s.cookies.finish(key, answer, s.cfg.Now())
 	return answer
 }

@@ -22,14 +22,27 @@ const (
 
 // checkMediaLine checks the value of an m= line: "audio 4000 RTP/AVP 0 8" or with a number of ports "4000/2".
 func checkMediaLine(value string) error {
-	f := strings.Fields(value)
-	if len(f) < 4 {
+	var f [4]string
+	if !splitFields(f[:], value) {
 		return fmt.Errorf("m=%.80q, want m=KIND PORT PROTOCOL FORMATS", value)
 	}
 	if _, _, ok := parsePort(f[fieldPort]); !ok {
 		return fmt.Errorf("m= line has port %.40q, want 0..65535 or PORT/COUNT", f[fieldPort])
 	}
 	return nil
+}
+
+// splitFields puts the first words of a value into f; false is a value with fewer words than f has room for.
+func splitFields(f []string, value string) bool {
+	n := 0
+	for word := range strings.FieldsSeq(value) {
+		if n == len(f) {
+			break
+		}
+		f[n] = word
+		n++
+	}
+	return n == len(f)
 }
 
 func parsePort(s string) (port, count int, ok bool) {
@@ -54,10 +67,8 @@ const mLine = 0
 func (m *Media) fields() []string { return strings.Fields(m.lines[mLine].text[2:]) }
 
 func (m *Media) field(i int) string {
-	if f := m.fields(); i < len(f) {
-		return f[i]
-	}
-	return ""
+	start, end := fieldAt(m.lines[mLine].text, i)
+	return m.lines[mLine].text[start:end]
 }
 
 // setField replaces one field of the m= line and leaves the rest of the line, blanks too, as it is.

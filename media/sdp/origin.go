@@ -24,7 +24,11 @@ func (o Origin) text() string {
 // parseOrigin reads the value of an o= line. Some phones send a display name with blanks as the user: the last five
 // fields count.
 func parseOrigin(value string) (Origin, bool) {
-	f := strings.Fields(value)
+	var room [8]string
+	f := room[:0]
+	for word := range strings.FieldsSeq(value) {
+		f = append(f, word)
+	}
 	n := len(f)
 	if n < 6 || !strings.EqualFold(f[n-3], "IN") || !isAddrKind(f[n-2]) {
 		return Origin{}, false
@@ -124,8 +128,8 @@ func (s *section) setConnection(addr netip.Addr) {
 
 // parseConnection reads the value of a c= line: "IN IP4 address", for multicast with "/ttl" (RFC 8866, section 5.7).
 func parseConnection(value string) (host string, ok bool) {
-	f := strings.Fields(value)
-	if len(f) != 3 || !strings.EqualFold(f[0], "IN") || !isAddrKind(f[1]) {
+	var f [4]string
+	if splitFields(f[:], value) || f[2] == "" || !strings.EqualFold(f[0], "IN") || !isAddrKind(f[1]) {
 		return "", false
 	}
 	host, _, _ = strings.Cut(f[2], "/")

@@ -185,7 +185,7 @@ func (d *epoll) run(ctx context.Context) error {
 		d.serve(n)
 		now = d.loop.cfg.Now()
 		d.loop.tick(now)
-		d.loop.runPosted() // and what all of this has put into batches leaves
+		d.loop.runPosted() // of Later; and what all of this has put into batches leaves
 	}
 	return nil
 }
@@ -239,10 +239,12 @@ func (d *epoll) serve(n int) {
 	}
 }
 
-// answerBell empties the eventfd; run looks at the functions afterwards, so that none is overlooked.
+// answerBell empties the eventfd before it looks at the functions, so that one posted in between rings again. They run in the bell's turn:
+// a packet that was sent after Do finds it done.
 func (d *epoll) answerBell() {
 	var count [8]byte
 	_, _ = unix.Read(d.bell, count[:])
+	d.loop.runPosted()
 }
 
 // receive is recvfrom into the loop's buffer. RawSyscall: the socket does not block, so the runtime need not know.

@@ -240,3 +240,32 @@ func BenchmarkEcho(b *testing.B) {
 		})
 	}
 }
+
+// TestDoBeforeLaterPackets: a packet that was sent after Do finds its function done, also where both wait for a loop that is at work;
+// Later's are done with the packet, at the latest.
+func TestDoBeforeLaterPackets(t *testing.T) {
+	l, stop := start(t, udp.LoopConfig{})
+	defer stop()
+	e := open(t, l, loopback4)
+	c := dial(t, e.conn.LocalAddr())
+	for range 20 {
+		before := int64(0)
+		busy, free := make(chan struct{}), make(chan struct{})
+		l.Do(func() { before = e.count.Load(); close(busy); <-free })
+		<-busy
+		seen, later := int64(-1), make(chan struct{})
+		l.Do(func() { seen = e.count.Load() })
+		l.Later(func() { close(later) })
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		close(free)
+		if _, err := c.Read(make([]byte, 2)); err != nil {
+			t.Fatal(err)
+		}
+		<-later
+		if seen != before {
+			t.Fatalf("the function saw %d packets, want %d", seen, before)
+		}
+	}
+}
