@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -38,7 +39,7 @@ func TestHoldersFindsEveryKindOfSocket(t *testing.T) {
 	check := func(at string, want bool) {
 		t.Helper()
 		got, err := h.holds(netip.MustParseAddrPort(at), now)
-		if err == unix.ENOENT || err == unix.EPROTONOSUPPORT {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPROTONOSUPPORT) {
 			t.Skip("no sock_diag here:", err)
 		}
 		if got != want || err != nil {
