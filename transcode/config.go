@@ -18,7 +18,7 @@ type PipeConfig struct {
 
 	ToNoise bool // the receiver takes RFC 3389 comfort noise, so it is passed; by default noise is generated
 
-	OpusComplexity int  // 1 to 10; 0 is 5, negative is the lowest
+	OpusComplexity int  // 1 to 10; 0 is 1, negative is the lowest
 	OpusBitrate    int  // bit/s; 0 is 32000; maxaveragebitrate of To.Params bounds it
 	OpusLoss       int  // percent of packets expected lost, for which FEC is made; 0 is 5; useinbandfec=0 of To.Params ends FEC
 	OpusDTX        bool // do not send silence; by default it is sent

@@ -44,7 +44,7 @@ func (c codec) frames() ([][]byte, error) {
 	case g722Codec.name:
 		encode = g722.NewEncoder().Encode
 	case opusCodec.name:
-		enc, err := opus.NewEncoder(opus.EncoderConfig{Rate: c.samples})
+		enc, err := opus.NewEncoder(opus.EncoderConfig{Rate: c.samples, Complexity: 5})
 		if err != nil {
 			return nil, fmt.Errorf("encode speech: %w", err)
 		}

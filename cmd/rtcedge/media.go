@@ -42,7 +42,7 @@ func (k *mediaKnobs) declare(s *config.Set) {
 	s.Duration(&k.deleteDelay, "delete-delay", 30*time.Second, 0, "a deleted call keeps its ports for so long")
 	s.Int(&k.tos, "tos", 184, 0, 255, "BYTE", "traffic class of outgoing packets; 184 is expedited forwarding")
 	s.Int(&k.maxSessions, "max-sessions", 0, 0, 1<<20, "CALLS", "more calls are answered \"load limit\"; 0 is no bound but the ports")
-	s.Int(&k.opusComplexity, "opus-complexity", 3, 1, 10, "N", "effort of the Opus encoder; above 3 a telephone's ear gains nothing measurable")
+	s.Int(&k.opusComplexity, "opus-complexity", 1, 1, 10, "N", "effort of the Opus encoder; for speech of a telephone codec more gains nothing measurable (bench/MEDIA.md)")
 	s.String(&k.mediaDir, "media-dir", "", "DIR", "where play media finds its WAV files; none: only blobs are played")
 	s.String(&k.recordingDir, "recording-dir", "", "DIR", "where calls are recorded that ask for it (start recording, record-call); none: they are refused")
 	s.String(&k.xdp, "xdp", "auto", "auto|off|IFACE", "kernel fast path: eBPF delivers the media ports to one socket per worker (Linux 5.9, CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW); auto uses it where it can be had, off is a socket per port")

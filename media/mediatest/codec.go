@@ -57,7 +57,7 @@ func newCoder(name string) (*coder, error) {
 		return &coder{name: "G722", rate: 16000, clock: 8000,
 			encode: g722.NewEncoder().Encode, decode: g722.NewDecoder().Decode}, nil
 	case "OPUS":
-		enc, err := opus.NewEncoder(opus.EncoderConfig{Rate: opusRate, Bitrate: 32000})
+		enc, err := opus.NewEncoder(opus.EncoderConfig{Rate: opusRate, Bitrate: 32000, Complexity: 5})
 		if err != nil {
 			return nil, err
 		}
