@@ -32,8 +32,9 @@ type Config struct {
 	NodeID   string         // asterisk_id of every event
 	Routes   []Route        // what is answered under /ari, besides events and applications, which are the server's own
 
-	Clients int // event sockets at a time; more are refused with 503; default 64
-	Queue   int // events that wait for one client; one that is slower is cut; default 4096
+	Clients      int           // event sockets at a time; more are refused with 503; default 64
+	Queue        int           // events that wait for one client; one that is slower is cut; default 4096
+	WriteTimeout time.Duration // of one message to an event socket; a client that takes longer is cut; default 5 s
 
 	Logger *slog.Logger // default: none
 }
@@ -51,6 +52,9 @@ func (c *Config) validate() error {
 	}
 	if c.Clients == 0 {
 		c.Clients = defaultClients
+	}
+	if c.WriteTimeout <= 0 {
+		c.WriteTimeout = socketWrite
 	}
 	if c.Queue == 0 {
 		c.Queue = defaultQueue

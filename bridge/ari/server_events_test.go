@@ -65,6 +65,16 @@ func TestEventsGoWhereSubscribed(t *testing.T) {
 }
 
 // TestSlowClientIsCut: a client that does not read is cut and counted; the farm does not wait for it.
+func TestQuietSocketStays(t *testing.T) {
+	s, base := start(t, Config{Routes: testRoutes(new([]string)), WriteTimeout: 50 * time.Millisecond})
+	conn := dial(t, base, "app=one&subscribeAll=true")
+	time.Sleep(120 * time.Millisecond) // nothing happens for longer than a write may take
+	s.Publish("Test", map[string]any{"n": 1}, "channel:a")
+	if m := next(t, conn); m["n"] != 1.0 {
+		t.Errorf("got %v", m)
+	}
+}
+
 func TestSlowClientIsCut(t *testing.T) {
 	s, base := start(t, Config{Routes: testRoutes(new([]string)), Queue: 4})
 	dial(t, base, "app=slow")

@@ -21,8 +21,9 @@ const (
 
 // client is one event socket.
 type client struct {
-	out  chan []byte
-	stop context.CancelFunc
+	patience time.Duration // of one write
+	out      chan []byte
+	stop     context.CancelFunc
 }
 
 // queue hands a message to the writer, or cuts the client if too many wait.
@@ -58,7 +59,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	ctx, stop := context.WithCancel(s.life)
 	defer stop()
 	// The applications are there before the client hears that it is connected: it may count on events from then on.
-	c := &client{out: make(chan []byte, s.cfg.Queue), stop: stop}
+	c := &client{patience: s.cfg.WriteTimeout, out: make(chan []byte, s.cfg.Queue), stop: stop}
 	s.register(c, apps, truth(query.Get("subscribeAll")))
 	defer s.unregister(c)
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"ari"}, CompressionMode: websocket.CompressionDisabled})
@@ -140,19 +141,25 @@ func (c *client) write(ctx context.Context, conn *websocket.Conn) {
 	defer ping.Stop()
 	for {
 		var err error
-		limit, cancel := context.WithTimeout(ctx, socketWrite)
 		select {
 		case <-ctx.Done():
+			return
 		case body := <-c.out:
-			err = conn.Write(limit, websocket.MessageText, body)
+			err = c.limited(ctx, func(limit context.Context) error { return conn.Write(limit, websocket.MessageText, body) })
 		case <-ping.C:
-			err = conn.Ping(limit)
+			err = c.limited(ctx, conn.Ping)
 		}
-		cancel()
-		if err != nil || ctx.Err() != nil {
+		if err != nil {
 			return
 		}
 	}
+}
+
+// limited gives a write its time from now on, however long there was nothing to write.
+func (c *client) limited(ctx context.Context, write func(context.Context) error) error {
+	limit, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
+	return write(limit)
 }
 
 // read takes REST requests until the socket ends, one after the other, so that their order is the client's.

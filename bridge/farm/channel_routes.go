@@ -126,7 +126,7 @@ func (n *node) ring(r *ari.Request, on bool) error {
 		}
 	}
 	return n.do(ch.id, func(ch *channel) error {
-		ch.ringing = on
+		ch.ringing = on && ch.state == ari.StateUp // before the answer it is the 180, which the answer ends
 		n.rewire(ch)
 		return nil
 	})
