@@ -71,3 +71,46 @@ func BenchmarkBranch(b *testing.B) {
 		k.branchOf(&c.msg)
 	}
 }
+
+// shedding makes a proxy that refuses every new call, an INVITE, and the ACK of its refusal.
+func shedding(t *testing.T) (r *rig, invite, ack *transport.Message) {
+	r, req, _ := hot(t)
+	r.mute = false
+	c := req.Worker.State.(*pass)
+	c.load = r.p.newLoad()
+	c.load.socks[0].level = 1
+	c.send = r
+	r.p.begin(c, req)
+	refusal := r.sent[len(r.sent)-1].text
+	to := refusal[strings.Index(refusal, "\r\nTo: ")+2:]
+	to = to[:strings.Index(to, "\r\n")]
+	text := string(req.Bytes[:strings.Index(string(req.Bytes), "\r\n\r\n")])
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "INVITE sip", "ACK sip"), " INVITE", " ACK")
+	lines := strings.Split(text, "\r\n")
+	kept := lines[:0]
+	for _, l := range lines {
+		switch {
+		case strings.HasPrefix(l, "To: "):
+			kept = append(kept, to)
+		case !strings.HasPrefix(l, "X-Filler") && !strings.HasPrefix(l, "Content-") && !strings.HasPrefix(l, "Contact"):
+			kept = append(kept, l)
+		}
+	}
+	r.mute = true
+	return r, req, &transport.Message{Bytes: []byte(strings.Join(kept, "\r\n") + "\r\nContent-Length: 0\r\n\r\n"), From: req.From, Listener: req.Listener, Worker: req.Worker}
+}
+
+// BenchmarkShed is what a refused call costs: its INVITE and its ACK.
+func BenchmarkShed(b *testing.B) {
+	r, req, ack := shedding(&testing.T{})
+	c := req.Worker.State.(*pass)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.send = r
+		r.p.begin(c, req)
+		r.p.begin(c, ack)
+	}
+	if c.count.drops[DropAbsorbed].Load() == 0 || c.count.drops[DropOverload].Load() == 0 {
+		b.Error("nothing was refused")
+	}
+}

@@ -17,7 +17,9 @@ import (
 // Chosen by us.
 const (
 	maxLoads = 64
-	loadRise = 0.1  // per half of Config.Overload that the queue stands: all new calls are refused after ten
+	loadRise = 0.1  // per half of Config.Overload that the queue stands: all new calls are refused after some ten
+	loadSoft = 0.05 // for the first one: the level was nearly right before
+	shrinks  = 0.9  // a queue that has less than this part of what it had half before is on its way out: more would be too much
 	loadFall = 0.02 // per half that it does not: slower, as what is refused returns
 	maxLoad  = 2    // above 1 registrations and the like are refused too
 )
@@ -34,6 +36,7 @@ type sockLoad struct {
 	last    time.Time // when it was
 	drained time.Time // when the socket was last known to hold less than a batch
 	stepped time.Time
+	backlog int // bytes, at the last half in which the queue stood; 0 if it did not
 	level   float64
 }
 
@@ -51,7 +54,7 @@ func (p *Proxy) observe(c *pass, in *transport.Message) {
 		return
 	}
 	s.serial = serial
-	if s.batch(full, c.now, standing) {
+	if s.batch(full, c.now, standing, in.Worker) {
 		top := 0.0
 		for i := range p.sides {
 			top = max(top, c.load.socks[i].level)
@@ -60,8 +63,11 @@ func (p *Proxy) observe(c *pass, in *transport.Message) {
 	}
 }
 
+// backlogger tells how many bytes wait in the socket; 0: not known.
+type backlogger interface{ Backlog() int }
+
 // batch moves the level; changed tells if it did.
-func (s *sockLoad) batch(full bool, now time.Time, standing time.Duration) (changed bool) {
+func (s *sockLoad) batch(full bool, now time.Time, standing time.Duration, w backlogger) (changed bool) {
 	// A worker that has waited has an empty socket behind it, also if a full batch ended the waiting.
 	if !full || now.Sub(s.last) > standing/4 {
 		s.drained = now
@@ -75,8 +81,17 @@ func (s *sockLoad) batch(full bool, now time.Time, standing time.Duration) (chan
 	s.stepped = now
 	old := s.level
 	if now.Sub(s.drained) >= standing {
-		s.level = min(maxLoad, s.level+loadRise)
+		before := s.backlog
+		s.backlog = max(1, w.Backlog())
+		switch {
+		case before == 0:
+			s.level += loadSoft
+		case s.backlog == 1 || float64(s.backlog) >= shrinks*float64(before):
+			s.level += loadRise
+		}
+		s.level = min(maxLoad, s.level)
 	} else {
+		s.backlog = 0
 		s.level = max(0, s.level-loadFall*min(steps, 1000))
 	}
 	return s.level != old

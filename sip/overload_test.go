@@ -7,6 +7,36 @@ import (
 	"time"
 )
 
+// waits is a backlog of a fixed size.
+type waits int
+
+func (w waits) Backlog() int { return int(w) }
+
+// TestF15LoadHolds: while a standing queue shrinks the level stays, where it does not it rises.
+func TestF15LoadHolds(t *testing.T) {
+	const standing = 100 * time.Millisecond
+	s, now := sockLoad{}, time.Unix(1_000_000, 0)
+	half := func(backlog int) float64 {
+		for range 50 {
+			now = now.Add(time.Millisecond)
+			s.batch(true, now, standing, waits(backlog))
+		}
+		return s.level
+	}
+	for range 3 { // it stands from the third on
+		half(1000)
+	}
+	for _, step := range []struct {
+		backlog int
+		rises   float64
+	}{{1000, 0.1}, {2000, 0.1}, {1500, 0}, {1000, 0}, {950, 0.1}, {500, 0}, {0, 0.1}} {
+		before := s.level
+		if after := half(step.backlog); after < before+step.rises-1e-9 || after > before+step.rises+1e-9 {
+			t.Errorf("backlog %d: from %v to %v, want %v more", step.backlog, before, after, step.rises)
+		}
+	}
+}
+
 // TestF15Load: only a queue that stands raises the level; a burst, a stall and waiting do not; the level falls again.
 func TestF15Load(t *testing.T) {
 	const standing = 100 * time.Millisecond
@@ -16,7 +46,7 @@ func TestF15Load(t *testing.T) {
 		for i := 1; d > 0; i++ {
 			*now = now.Add(gap)
 			d -= gap
-			s.batch(nth == 0 || i%nth != 0, *now, standing)
+			s.batch(nth == 0 || i%nth != 0, *now, standing, waits(0))
 		}
 	}
 	for _, c := range []struct {
@@ -44,7 +74,7 @@ func TestF15Load(t *testing.T) {
 	}
 	s, now := sockLoad{}, start
 	play(&s, &now, 10*time.Second, time.Millisecond, 0)
-	if s.batch(false, now.Add(time.Hour), standing); s.level != 0 {
+	if s.batch(false, now.Add(time.Hour), standing, waits(0)); s.level != 0 {
 		t.Errorf("level %v after an idle hour", s.level)
 	}
 }

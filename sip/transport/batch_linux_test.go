@@ -47,3 +47,53 @@ func TestF15BatchIsNotFull(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// behind writes more datagrams while the first one is handled, and tells what Worker.Backlog says then.
+type behind struct {
+	conn net.Conn
+	seen chan int
+}
+
+func (b behind) Handle(m *Message) {
+	for range 5 {
+		_, _ = b.conn.Write([]byte("OPTIONS sip:b SIP/2.0\r\n\r\n"))
+	}
+	select {
+	case b.seen <- m.Worker.Backlog():
+	default:
+	}
+}
+
+// TestF15Backlog: what waits in the socket counts, and a worker without one knows nothing.
+func TestF15Backlog(t *testing.T) {
+	if n := new(Worker).Backlog(); n != 0 {
+		t.Errorf("%d bytes in no socket", n)
+	}
+	h := &behind{seen: make(chan int, 1)}
+	tr, err := New(Config{Workers: 1, Listeners: []ListenerConfig{{Addr: netip.MustParseAddrPort("127.0.0.1:0")}}}, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.conn, err = net.Dial("udp", tr.Listeners()[0].Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- tr.Run(ctx) }()
+	if _, err := h.conn.Write([]byte("OPTIONS sip:a SIP/2.0\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case n := <-h.seen:
+		if n < 5*25 {
+			t.Errorf("backlog %d, but five datagrams wait", n)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("nothing came")
+	}
+	h.conn.Close() // or they would go on for ever
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

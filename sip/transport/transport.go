@@ -80,15 +80,25 @@ type Worker struct {
 	serial uint64 // of the read batch, UDP only
 	full   bool   // the batch had no room for more
 
-	t    *Transport
-	slot int      // whose counters to use
-	out  []*batch // by Listener.index; nil entries: send at once
-	msg  Message  // the one message in flight, reused
+	t       *Transport
+	backlog func() int // see Backlog; nil: not known
+	slot    int        // whose counters to use
+	out     []*batch   // by Listener.index; nil entries: send at once
+	msg     Message    // the one message in flight, reused
 }
 
 // Batch numbers the read batch that the message in flight belongs to, and tells if it was full, so that more may wait in the socket. A
 // connection has no batches: 0.
 func (w *Worker) Batch() (serial uint64, full bool) { return w.serial, w.full }
+
+// Backlog is about how many bytes of the kernel's wait in the socket that the message in flight came through; 0 where that is not known. It is a
+// system call.
+func (w *Worker) Backlog() int {
+	if w.backlog == nil {
+		return 0
+	}
+	return w.backlog()
+}
 
 // Send sends or queues a copy of b. A datagram leaves after the read batch at the latest.
 func (w *Worker) Send(b []byte, to Target) error {

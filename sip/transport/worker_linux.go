@@ -22,6 +22,7 @@ type kernelWorker struct {
 	epoll   int
 	wake    int // eventfd that ends the loop
 	sockets []*kernelSocket
+	reading int // the socket of the batch
 	load    load
 
 	msgs    [batchSize]mmsghdr
@@ -81,7 +82,7 @@ func (t *Transport) startWorkers() (stop func(), err error) {
 
 func (t *Transport) newKernelWorker(slot int, sockets []*kernelSocket) (*kernelWorker, error) {
 	w := &kernelWorker{epoll: -1, wake: -1, sockets: sockets, buffers: make([]byte, batchSize*slotStride)}
-	w.Worker = Worker{t: t, slot: slot, out: make([]*batch, len(t.listeners))}
+	w.Worker = Worker{t: t, slot: slot, out: make([]*batch, len(t.listeners)), backlog: w.waiting}
 	for i := range w.msgs {
 		h := &w.msgs[i].hdr
 		w.iovs[i].Base = &w.buffers[i*slotStride]
@@ -206,6 +207,7 @@ func (w *kernelWorker) read(k *kernelSocket) {
 		return // EAGAIN, or an ICMP error, which the error queue has in full
 	}
 	c := &k.l.counters[w.slot]
+	w.reading = k.fds[w.slot]
 	w.load.count += int(n)
 	w.serial++
 	w.full = n == batchSize
@@ -234,6 +236,17 @@ func (w *kernelWorker) read(k *kernelSocket) {
 			c.kernelDrops.Store(uint64(drops))
 		}
 	}
+}
+
+// waiting is the memory that the datagrams take which wait in the socket.
+func (w *kernelWorker) waiting() int {
+	var info [9]uint32 // SK_MEMINFO_VARS of include/uapi/linux/sock_diag.h; the first is SK_MEMINFO_RMEM_ALLOC
+	size := uint32(unsafe.Sizeof(info))
+	if _, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(w.reading), unix.SOL_SOCKET, unix.SO_MEMINFO, uintptr(unsafe.Pointer(&info)),
+		uintptr(unsafe.Pointer(&size)), 0); errno != 0 {
+		return 0
+	}
+	return int(info[0])
 }
 
 // overflow reads the socket's count of lost datagrams, which the kernel adds to a message once there are any.
