@@ -282,7 +282,9 @@ func (s *stream) pipe(side int, cfg transcode.PipeConfig) (*transcode.Pipe, erro
 	if l.pipe != nil && l.pipeConfig == cfg {
 		return l.pipe, nil
 	}
-	p, err := transcode.NewPipe(cfg)
+	shared := cfg
+	shared.Room = s.worker.room
+	p, err := transcode.NewPipe(shared)
 	if err != nil {
 		return nil, fmt.Errorf("transcode %s to %s: %w", cfg.From.Codec, cfg.To.Codec, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"rtcedge/media/udp"
+	"rtcedge/transcode"
 )
 
 // Chosen by us.
@@ -36,6 +37,7 @@ type worker struct {
 	watched  []*stream  // those with ICE or DTLS
 	ticks    int
 	tx       [txBufferSize + srtpRoom]byte
+	room     *transcode.Room               // of the streams' pipes
 	copy     [txBufferSize + srtpRoom]byte // of a packet for a subscriber
 
 	beats metronome // of the speakers
@@ -44,7 +46,7 @@ type worker struct {
 }
 
 func newWorker(e *Engine) (*worker, error) {
-	w := &worker{engine: e, now: e.cfg.Now}
+	w := &worker{engine: e, now: e.cfg.Now, room: transcode.NewRoom()}
 	loop, err := udp.NewLoop(udp.LoopConfig{
 		Portable: e.cfg.Portable, Tick: w.tick, Interval: tickEvery, Now: e.cfg.Now, Steering: e.cfg.Steering,
 	})

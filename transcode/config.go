@@ -22,6 +22,8 @@ type PipeConfig struct {
 	OpusBitrate    int  // bit/s; 0 is 32000; maxaveragebitrate of To.Params bounds it
 	OpusLoss       int  // percent of packets expected lost, for which FEC is made; 0 is 5; useinbandfec=0 of To.Params ends FEC
 	OpusDTX        bool // do not send silence; by default it is sent
+
+	Room *Room `json:"-"` // shared with other pipes of the goroutine; nil is a room of the pipe's own
 }
 
 // Chosen by us.

@@ -15,11 +15,11 @@ func (p *Pipe) emit(pcm []int16) {
 		var n int
 		if p.decRate < p.encRate {
 			block := pcm[:min(len(pcm), halfBlock)]
-			n = p.doubler.double(p.rated[:], block)
+			n = p.doubler.double(p.rated, block)
 			pcm = pcm[len(block):]
 		} else {
 			block := pcm[:min(len(pcm), 2*halfBlock)]
-			n = p.halver.halve(p.rated[:], block)
+			n = p.halver.halve(p.rated, block)
 			pcm = pcm[len(block):]
 		}
 		p.gather(p.rated[:n])

@@ -22,7 +22,7 @@ type sequence struct {
 	doubt   bool   // suspect is valid
 	held    bool   // waiting is valid
 	waiting Packet
-	buf     [maxPayload]byte // of waiting.Payload
+	buf     []byte // of waiting.Payload; made by the first that waits
 }
 
 // arrival says what to do with a packet.
@@ -64,7 +64,10 @@ func (s *sequence) judge(pkt *Packet) arrival {
 func (s *sequence) hold(pkt *Packet) {
 	s.held = true
 	s.waiting = *pkt
-	s.waiting.Payload = s.buf[:copy(s.buf[:], pkt.Payload)]
+	if s.buf == nil {
+		s.buf = make([]byte, maxPayload)
+	}
+	s.waiting.Payload = s.buf[:copy(s.buf, pkt.Payload)]
 }
 
 // played notes that pkt was played.

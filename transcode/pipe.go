@@ -58,13 +58,14 @@ type Pipe struct {
 	// The receiver's side.
 	doubler  doubler
 	halver   halver
-	rated    [2 * halfBlock]int16 // samples at encRate
-	pending  []int16              // the frame that is being gathered
+	rated    []int16 // samples at encRate
+	pending  []int16 // the frame that is being gathered
 	seq      uint16
 	stamp    uint32 // of the frame that is being gathered
 	begun    bool   // seq and stamp are valid
 	marker   bool   // the next frame begins a talkspurt
 	outgoing outgoingEvent
+	room     *Room
 	queue    []Packet
 	read     int
 	arena    []byte // payloads of queue
@@ -72,7 +73,8 @@ type Pipe struct {
 	stats Stats
 }
 
-// NewPipe opens the codecs for one direction of a call. All memory that the pipe will use is allocated here.
+// NewPipe opens the codecs for one direction of a call. All memory that the pipe will use is allocated here, but
+// for a packet that is held back, which is at the first one.
 func NewPipe(cfg PipeConfig) (*Pipe, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -88,12 +90,10 @@ func NewPipe(cfg PipeConfig) (*Pipe, error) {
 	if p.enc, p.frameMax, err = newEncoder(&p.cfg, p.encRate, p.frame); err != nil {
 		return nil, err
 	}
-	p.pcm = make([]int16, span(maxPacket, p.decRate))
 	p.pending = make([]int16, 0, p.frame)
 	p.plc = newPLC(p.decRate)
 	frames := int(maxPush/cfg.To.PTime) + 2
-	p.queue = make([]Packet, 0, frames+reportEnds)
-	p.arena = make([]byte, 0, frames*p.frameMax+(reportEnds+1)*eventSize)
+	cfg.Room.lend(p, span(maxPacket, p.decRate), frames+reportEnds, frames*p.frameMax+(reportEnds+1)*eventSize)
 	if cfg.FromEvents == 0 && cfg.ToEvents != 0 {
 		p.listener = newDetector(p.decRate)
 	}
@@ -130,7 +130,7 @@ func crossing(from, to Codec) func(dst, src []byte) int {
 // Push takes a packet and does all the work that follows from it. The payload is only read, and only until Push returns.
 // Packets of an earlier Push that were not fetched are lost.
 func (p *Pipe) Push(pkt Packet) {
-	p.queue, p.arena, p.read = p.queue[:0], p.arena[:0], 0
+	p.enter()
 	if len(pkt.Payload) > maxPayload {
 		pkt.Payload = nil // play counts it as malformed; its number must not look like a loss
 	}
@@ -353,7 +353,7 @@ func (p *Pipe) comfort(pkt *Packet) {
 // for a caller with a clock, while a source is silent; the timeline of the source moves along, so that audio which follows
 // in time leaves no hole.
 func (p *Pipe) Noise() {
-	p.queue, p.arena, p.read = p.queue[:0], p.arena[:0], 0
+	p.enter()
 	if p.begun {
 		p.makeNoise()
 	}
