@@ -7,7 +7,8 @@
 // port and its process, so that rtpengine and rtcedge are measured alike. It is no conformance test, and what the audio sounds
 // like is judged elsewhere (bench/demo, e2e).
 //
-//  1. Each call is set up by an offer and an answer, one after the other; the processor time that this took is the set-up's.
+//  1. Each call is set up by an offer and an answer, one after the other; the processor time that this took is the set-up's. Five calls
+//     before that, ended at once, are not counted; nor is the memory that they took.
 //  2. Each party sends speech that was encoded before, 50 packets a second, the streams spread evenly over the 20 ms; what
 //     is due within --tick leaves together. SRTP is sealed and opened by pion.
 //  3. Arrivals are stamped by the kernel, so that the wait in our own sockets does not count. A packet belongs to the one

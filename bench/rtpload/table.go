@@ -31,8 +31,8 @@ func printTable(in io.Reader, out io.Writer) error {
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("read results: %w", err)
 	}
-	fmt.Fprintln(out, "| scenario (calls) | proxy | CPU us/packet | late or lost | p50 / p99 us | set-up CPU us/call | kB/call |")
-	fmt.Fprintln(out, "|---|---|---|---|---|---|---|")
+	fmt.Fprintln(out, "| scenario (calls) | proxy | CPU us/packet | late or lost | p50 / p99 us | set-up CPU us/call | delete | kB/call |")
+	fmt.Fprintln(out, "|---|---|---|---|---|---|---|---|")
 	for _, s := range scenarios() {
 		get := func(proxy, name string) float64 { return median(values[key(proxy, s.name, name)]) }
 		calls := get("rtcedge", "calls")
@@ -40,12 +40,12 @@ func printTable(in io.Reader, out io.Writer) error {
 			continue
 		}
 		for _, proxy := range []string{"rtpengine", "rtcedge"} {
-			fmt.Fprintf(out, "| %s (%.0f) | %s | %.2f | %.3f %% | %.0f / %.0f | %.0f | %.1f |\n", s.name, calls, proxy, get(proxy, "cpu_us"),
-				get(proxy, "late_or_lost"), get(proxy, "p50_us"), get(proxy, "p99_us"), get(proxy, "setup_cpu_us"), get(proxy, "call_kB"))
+			fmt.Fprintf(out, "| %s (%.0f) | %s | %.2f | %.3f %% | %.0f / %.0f | %.0f | %.0f | %.1f |\n", s.name, calls, proxy, get(proxy, "cpu_us"),
+				get(proxy, "late_or_lost"), get(proxy, "p50_us"), get(proxy, "p99_us"), get(proxy, "setup_cpu_us"), get(proxy, "delete_cpu_us"), get(proxy, "call_kB"))
 		}
 		ratio := func(name string) float64 { return get("rtpengine", name) / get("rtcedge", name) }
-		fmt.Fprintf(out, "| | ratio (goal) | %.2f (%.1f) | | %.2f / %.2f | %.2f (2) | %.2f |\n", ratio("cpu_us"), s.goal, ratio("p50_us"),
-			ratio("p99_us"), ratio("setup_cpu_us"), ratio("call_kB"))
+		fmt.Fprintf(out, "| | ratio (goal) | %.2f (%.1f) | | %.2f / %.2f | %.2f (2) | %.2f | %.2f |\n", ratio("cpu_us"), s.goal, ratio("p50_us"),
+			ratio("p99_us"), ratio("setup_cpu_us"), ratio("delete_cpu_us"), ratio("call_kB"))
 	}
 	return nil
 }
