@@ -51,6 +51,7 @@ func tablePlay(t *testing.T, l layered) (seen []string) {
 	}
 	counted := func(what string) {
 		t.Helper()
+		r.barrier() // a packet is counted after it was sent
 		for i := range s.legs {
 			n := table.Counters(s, i)
 			note("%s: leg %d in %v rtcp %v sent %v lost %d drops %d ssrc %d learnt %v", what, i, n.RTP, n.RTCP, n.Sent, n.Lost, n.Drops,
