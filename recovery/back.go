@@ -24,10 +24,27 @@ func (r *Recoverer) move(callID string, on bool) {
 	}
 }
 
+// cameBack is a node's last return.
+type cameBack struct {
+	Return
+	at time.Time
+}
+
+// backSince tells whether the node came back after a death.
+func (r *Recoverer) backSince(d Death) (Return, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b, ok := r.back[d.Node]
+	return b.Return, ok && b.at.After(d.At)
+}
+
 // Back is for the sentinel: a node that answers again. A new process has none of the old dialogs, so the fence falls. The old process still has
 // them (it stood still): it is rid of those that others took, behind the fence. Their BYEs reach nobody there, and they are repeated for half a
 // minute, so that the fence falls only after that. What nobody took stays where it is.
 func (r *Recoverer) Back(ctx context.Context, back Return) {
+	r.mu.Lock()
+	r.back[back.Node] = cameBack{back, time.Now()}
+	r.mu.Unlock()
 	b, err := r.buckets(ctx)
 	if err != nil {
 		return

@@ -129,10 +129,12 @@ func mark(ctx context.Context, b *store.Bucket, key string, closed bool) error {
 	})
 }
 
-// begin writes the crash of a death, or takes it over from the controller that had it. The caller has its lease.
-func begin(ctx context.Context, b *store.Bucket, d Death, controller string) (c Crash, taken bool, err error) {
+// begin writes the crash of a death, or goes on with it: then it was begun before, by a controller that fell silent (taken) or by ourselves, before we lost
+// its lease. The caller has the lease.
+func begin(ctx context.Context, b *store.Bucket, d Death, controller string) (c Crash, before, taken bool, err error) {
 	err = b.Modify(ctx, d.key(), func(old []byte) ([]byte, error) {
 		c, taken = Crash{Node: d.Node, Epoch: d.Epoch, Number: d.Number, SIP: d.SIP, Reason: d.Reason, Since: d.Since, Detected: d.At, Controller: controller}, false
+		before = old != nil
 		if old == nil {
 			return json.Marshal(c)
 		}
@@ -148,7 +150,7 @@ func begin(ctx context.Context, b *store.Bucket, d Death, controller string) (c 
 		}
 		return json.Marshal(c)
 	})
-	return c, taken, err
+	return c, before, taken, err
 }
 
 func readCrash(ctx context.Context, b *store.Bucket, key string) (c Crash, err error) {
@@ -183,9 +185,10 @@ func readCrashes(ctx context.Context, b buckets) ([]Crash, error) {
 	return out, nil
 }
 
-func legKey(crash string, n int) string { return fmt.Sprintf("%s.%06d", crash, n) }
+// legKey is the key of a leg's report. Each controller that takes a crash over has its own: what a former one still writes, if it only stood still, is older.
+func legKey(crash string, taken, n int) string { return fmt.Sprintf("%s.%04d.%06d", crash, taken, n) }
 
-// readLegs reads the legs of a crash in the order of the report.
+// readLegs reads the legs of a crash in the order in which they were found.
 func readLegs(ctx context.Context, b *store.Bucket, crash string) ([]LegReport, error) {
 	entries, err := b.List(ctx, crash+".")
 	if err != nil {
@@ -193,11 +196,19 @@ func readLegs(ctx context.Context, b *store.Bucket, crash string) ([]LegReport, 
 	}
 	slices.SortFunc(entries, func(a, b store.Entry) int { return cmp.Compare(a.Key, b.Key) })
 	var out []LegReport
+	at := map[string]int{}
 	for _, e := range entries {
 		var l LegReport
 		if err := json.Unmarshal(e.Value, &l); err != nil {
-			return nil, errors.Join(fmt.Errorf("crash leg %s", e.Key), err)
+			return nil, fmt.Errorf("crash leg %s: %w", e.Key, err)
 		}
+		id := l.Call + " " + l.SIPCallID
+		n, known := at[id]
+		if known {
+			out[n] = l
+			continue
+		}
+		at[id] = len(out)
 		out = append(out, l)
 	}
 	return out, nil

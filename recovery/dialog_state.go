@@ -15,6 +15,7 @@ func (b *builder) numbers() error {
 		case b.mine(s) && (s.request() && s.sent || !s.request() && s.received):
 			local[s.cseq] = true
 			b.d.CSeq = max(b.d.CSeq, s.cseq)
+		case b.theirs(s) && s.status == 481: // the node said that it is none of its dialog's
 		case b.theirs(s) && !s.request() && s.sent:
 			remote[s.cseq] = true
 			b.d.RemoteCSeq = max(b.d.RemoteCSeq, s.cseq)
@@ -61,8 +62,9 @@ func hole(numbers map[uint32]bool) uint32 {
 	return n
 }
 
-// refresh lets the newest Contact win (RFC 3261 section 12.2): of a re-INVITE or UPDATE of the far end that the node did not refuse, and of the far end's
-// 2xx to one of the node. Within one direction CSeq is the order; only between the two directions it is the time.
+// refresh lets the newest Contact win (RFC 3261 section 12.2): of a re-INVITE or UPDATE of the far end that the node accepted (RFC 6141 section 4.4: it
+// counts from the 2xx on; one that a stranger sends into the gap leads nobody to him), and of the far end's 2xx to one of the node. Within one direction
+// CSeq is the order; only between the two directions it is the time.
 func (b *builder) refresh() error {
 	var theirs, ours *sighting
 	for i := range b.seen {
@@ -70,12 +72,19 @@ func (b *builder) refresh() error {
 		if s.cseqMethod != "INVITE" && s.cseqMethod != "UPDATE" || s.contact == "" {
 			continue
 		}
+		var last **sighting
 		switch {
-		case s.request() && s.received && b.theirs(s) && !b.refused(s):
-			theirs = newer(theirs, s)
+		case s.request() && s.received && b.theirs(s) && (b.accepted(s) || b.ev.Lossy && !b.refused(s)):
+			last = &theirs
 		case s.status/100 == 2 && s.received && b.mine(s):
-			ours = newer(ours, s)
+			last = &ours
+		default:
+			continue
 		}
+		if old := *last; old != nil && old.cseq == s.cseq && old.cseqMethod == s.cseqMethod && old.contact != s.contact {
+			return refuse(ReasonConflict, "two copies of the %s %d differ", s.cseqMethod, s.cseq)
+		}
+		*last = newer(*last, s)
 	}
 	if b.ev.Lossy && b.lostRefresh() {
 		return refuse(ReasonHole, "a re-INVITE of the far end was answered and is missing")
@@ -122,6 +131,10 @@ func newer(old, s *sighting) *sighting {
 
 func (b *builder) refused(s *sighting) bool {
 	return b.answeredWith(s, func(status int) bool { return status >= 300 })
+}
+
+func (b *builder) accepted(s *sighting) bool {
+	return b.answeredWith(s, func(status int) bool { return status/100 == 2 })
 }
 
 func (b *builder) answered(s *sighting) bool {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -199,6 +200,73 @@ func TestB46OnlyConfirmedDialogs(t *testing.T) { testPlays(t, "testdata/b46.txt"
 func TestB47LocalAndRemoteByAddressAndTags(t *testing.T) { testPlays(t, "testdata/b47.txt") }
 
 func TestB48RightInAllCases(t *testing.T) { testPlays(t, "testdata/b48.txt") }
+
+// TestF34ForgedMessages: what a stranger can bring into the capture makes a refusal, or no difference; it never leads a dialog to him.
+func TestF34ForgedMessages(t *testing.T) {
+	testPlays(t, "testdata/f34.txt")
+	for _, p := range loadPlays(t, "testdata/f34.txt") {
+		if d, err := Rebuild(p.ev); err == nil && strings.Contains(describe(d, err), "203.0.113.9") {
+			t.Errorf("%s: the dialog leads to the stranger", p.name)
+		}
+	}
+}
+
+// TestF3AnyMoment: the node that takes a dialog over dies after each message of its exchange, whether the record has moved to it or not. The next one
+// goes on with a number that nobody used, at the far end's newest address.
+func TestF3AnyMoment(t *testing.T) {
+	exchange := []string{
+		"10 out2 INVITE %d | Contact: <sip:127.0.0.14:5080> | o: 11 12", "10.1 in2 100 %d INVITE", "10.2 in2 200 %d INVITE | Contact: <sip:1001@192.0.2.8:5060>",
+		"10.3 out2 ACK %d", "11 in2 INFO 77", "11.1 out2 200 77 INFO", "12 out2 OPTIONS %d", "12.1 in2 200 %d OPTIONS",
+	}
+	for _, file := range []string{"confirmed, the node was called", "confirmed, the node called"} {
+		before := playOf(t, "testdata/b46.txt", file)
+		was, err := Rebuild(before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		vars := "N = <" + was.Local.URI + ">;tag=node\nP = <" + was.Remote.URI + ">;tag=phone\n"
+		for upTo := range len(exchange) + 1 {
+			text, used := vars, was.CSeq-1
+			for i, line := range exchange[:upTo] {
+				cseq := was.CSeq
+				if i >= 6 {
+					cseq++
+				}
+				if strings.Contains(line, "%d") {
+					line, used = fmt.Sprintf(line, cseq), cseq
+				}
+				text += line + "\n"
+			}
+			for _, moved := range []bool{false, true} {
+				ev := before
+				ev.Messages = append(slices.Clone(before.Messages), parsePlay(t, text).Messages...)
+				if moved {
+					ev.Node, ev.Farm = []netip.AddrPort{firstAddr}, []netip.AddrPort{nodeAddr}
+				}
+				d, err := Rebuild(ev)
+				if moved && upTo == 0 {
+					if err == nil {
+						t.Errorf("%s: the new node never spoke, and has the dialog", file)
+					}
+					continue
+				}
+				if err != nil {
+					t.Errorf("%s, %d messages, moved %v: %v", file, upTo, moved, err)
+					continue
+				}
+				if d.CSeq != used+1 || d.Local != was.Local || d.Remote != was.Remote || !reflect.DeepEqual(d.Routes, was.Routes) || d.Role != was.Role {
+					t.Errorf("%s, %d messages, moved %v: CSeq %d after %d\n%s", file, upTo, moved, d.CSeq, used, describe(d, nil))
+				}
+				if pending := upTo == 1 || upTo == 2; d.Pending != pending {
+					t.Errorf("%s, %d messages: pending %v", file, upTo, d.Pending)
+				}
+				if want := "sip:1001@192.0.2.8:5060"; upTo >= 3 && d.Target != want {
+					t.Errorf("%s, %d messages: target %s, want %s", file, upTo, d.Target, want)
+				}
+			}
+		}
+	}
+}
 
 // TestB48Truncated cuts every message of every play at every byte: what is between node and edge is then a refusal, or makes no difference.
 func TestB48Truncated(t *testing.T) {

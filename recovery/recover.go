@@ -69,12 +69,14 @@ type Recoverer struct {
 	slots chan struct{} // Config.Parallel of them
 	wake  chan struct{}
 
+	late  time.Duration  // how long a crash stays open after its last leg
 	tasks sync.WaitGroup // fences that wait to fall; Run waits for them
 
 	mu     sync.Mutex      // guards the rest
 	deaths []Death         // not begun
 	open   map[string]bool // crashes that this controller recovers, or waits for
 	died   map[bridge.NodeID]int
+	back   map[bridge.NodeID]cameBack
 	moving map[string]bool          // Call-IDs that another node is asked to take
 	sticky map[string]bridge.NodeID // where a call or conference goes, so that its legs meet
 	stats  Stats
@@ -97,8 +99,8 @@ func New(cfg Config) (*Recoverer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Recoverer{cfg: cfg, slots: make(chan struct{}, cfg.Parallel), wake: make(chan struct{}, 1),
-		open: map[string]bool{}, died: map[bridge.NodeID]int{}, moving: map[string]bool{}, sticky: map[string]bridge.NodeID{}}, nil
+	return &Recoverer{cfg: cfg, late: lateFor, slots: make(chan struct{}, cfg.Parallel), wake: make(chan struct{}, 1),
+		open: map[string]bool{}, died: map[bridge.NodeID]int{}, back: map[bridge.NodeID]cameBack{}, moving: map[string]bool{}, sticky: map[string]bridge.NodeID{}}, nil
 }
 
 // Dead is for the sentinel; it returns at once.
@@ -255,7 +257,7 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 		case <-work.Done():
 		}
 	})
-	c, taken, err := begin(work, b.crashes, d, r.cfg.Controller)
+	c, before, taken, err := begin(work, b.crashes, d, r.cfg.Controller)
 	if err != nil {
 		return false, err
 	}
@@ -263,21 +265,34 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 		return true, nil
 	}
 	r.count(func(s *Stats) {
-		s.Crashes++
+		if !before || taken {
+			s.Crashes++
+		}
 		if taken {
 			s.TakenOver++
 		}
 	})
 	w := newRescue(r, d, b, log)
-	if taken {
+	w.rep.taken = c.Taken
+	if before {
+		flush, cancel := context.WithTimeout(work, time.Second)
+		_ = r.cfg.Store.Flush(flush) // what we wrote ourselves, before we lost the lease
+		cancel()
 		if w.rep.list, err = readLegs(work, b.legs, key); err != nil {
 			return false, err
+		}
+		w.former = map[string]bool{}
+		for _, l := range w.rep.list {
+			w.former[l.Call] = true
 		}
 	}
 	log.Warn("recovering", "reason", d.Reason, "taken_over", taken)
 	// Who lives is not fenced, whatever a crash says that only the store tells of (F34).
 	if seen || !r.cfg.Farm.Alive(d.Node, d.SIP) {
 		r.fence(work, d, log)
+		if early, ok := r.backSince(d); ok {
+			r.tasks.Go(func() { r.Back(ctx, early) }) // it was back before its crash was begun
+		}
 	}
 	if err := w.run(work); err != nil {
 		return false, err

@@ -44,15 +44,22 @@ type world struct {
 	kept    map[string]bool
 	living  map[string]bool // SIP addresses
 	packets int64
+	slow    time.Duration // phones answer so much later
 }
 
-func newWorld(t *testing.T, nodes ...bridge.NodeID) *world {
+func emptyWorld(t *testing.T, nodes ...bridge.NodeID) *world {
 	t.Helper()
 	w := &world{t: t, healthy: map[bridge.NodeID]bool{}, script: map[string][]int{}, cseq: map[string]uint32{}, final: map[string]int{},
 		invites: map[string][]string{}, lost: map[string]error{}, channel: map[string]bridge.NodeID{}}
 	for _, n := range nodes {
 		w.healthy[n] = true
 	}
+	return w
+}
+
+func newWorld(t *testing.T, nodes ...bridge.NodeID) *world {
+	t.Helper()
+	w := emptyWorld(t, nodes...)
 	var err error
 	if w.store, err = store.New(store.Config{}); err != nil {
 		t.Fatal(err)
@@ -177,7 +184,16 @@ func (w *world) Originate(ctx context.Context, node bridge.NodeID, c Channel) er
 		return nil // it died with the INVITE on its way
 	}
 	args := strings.Split(c.AppArgs, ",")
-	return w.calls.Modify(ctx, args[1], func(old []byte) ([]byte, error) {
+	if w.slow > 0 {
+		time.AfterFunc(w.slow, func() { _ = w.answer(node, c, args) })
+		return nil
+	}
+	return w.answer(node, c, args)
+}
+
+// answer is what the bridge role does with the StasisStart, whether or not the controller lives.
+func (w *world) answer(node bridge.NodeID, c Channel, args []string) error {
+	return w.calls.Modify(context.WithoutCancel(w.t.Context()), args[1], func(old []byte) ([]byte, error) {
 		var call bridge.Call
 		if err := json.Unmarshal(old, &call); err != nil {
 			return nil, err
@@ -186,7 +202,7 @@ func (w *world) Originate(ctx context.Context, node bridge.NodeID, c Channel) er
 		for i := range call.Legs {
 			if l := &call.Legs[i]; l.ID == args[2] {
 				l.ID, l.Node, l.State = c.ID, node, bridge.LegUp
-				l.Generation++
+				_, _ = fmt.Sscanf(c.ID, baseID(c.ID)+"r%d", &l.Generation)
 			}
 		}
 		return json.Marshal(call)
@@ -507,14 +523,21 @@ func TestF18StoodStill(t *testing.T) {
 	w := newWorld(t)
 	w.put("c", "call1", "", "c.1")
 	r := w.recoverer(Config{})
-	r.Dead(t.Context(), death("call1", "e1"))
+	d := death("call1", "e1")
+	r.Dead(t.Context(), d)
 	w.old = 1
-	time.AfterFunc(300*time.Millisecond, func() {
-		w.mu.Lock()
-		w.healthy["call1"] = true
-		w.mu.Unlock()
-		r.Back(context.Background(), Return{Node: "call1", Epoch: "e1", SIP: "udp:192.0.2.9:5080"})
-	})
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // its leg is looked after
+		if legs, err := readLegs(t.Context(), w.bucket(BucketCrashLegs), d.key()); err == nil && len(legs) == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("nobody looks after the leg")
+		}
+	}
+	w.mu.Lock()
+	w.healthy["call1"] = true
+	w.mu.Unlock()
+	r.Back(context.Background(), Return{Node: "call1", Epoch: "e1", SIP: "udp:192.0.2.9:5080"})
 	if l := w.crash(r, "call1", "e1")["sip-c.1"]; l.Result != ResultKept {
 		t.Errorf("%+v", l)
 	}
@@ -530,6 +553,42 @@ func TestF18StoodStill(t *testing.T) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatalf("fenced %d, kept %v", n, kept)
+		}
+	}
+}
+
+// TestF18BackBeforeBegun: the node is back before anybody has begun to recover it. Its fence falls again.
+func TestF18BackBeforeBegun(t *testing.T) {
+	w := newWorld(t, "call1")
+	w.put("c", "call1", "", "c.1")
+	r := w.recoverer(Config{})
+	d := death("call1", "e1")
+	r.Back(t.Context(), Return{Node: "call1", Epoch: "e1", SIP: d.SIP})
+	r.Dead(t.Context(), d)
+	w.crash(r, "call1", "e1")
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		w.mu.Lock()
+		n, cleared := len(w.fenced), w.cleared
+		w.mu.Unlock()
+		if n == 0 && cleared > 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("fenced %d after %d clearings", n, cleared)
+		}
+	}
+	if c := w.read("c"); c.Legs[0].State != bridge.LegUp || len(w.invites) != 0 {
+		t.Errorf("%+v after %v", c, w.invites)
+	}
+	// It dies for good under its old epoch: that is another crash.
+	w.mu.Lock()
+	w.healthy = map[bridge.NodeID]bool{"call2": true}
+	w.mu.Unlock()
+	again := death("call1", "e1")
+	r.Dead(t.Context(), again)
+	for end := time.Now().Add(20 * time.Second); w.read("c").Legs[0].Node != "call2"; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%+v", w.read("c"))
 		}
 	}
 }

@@ -12,8 +12,9 @@ import (
 
 // report keeps the timeline of a crash and writes it to the store in the background: each leg by itself.
 type report struct {
-	legs *store.Bucket
-	key  string // of the crash
+	legs  *store.Bucket
+	key   string // of the crash
+	taken int    // how often it was taken over
 
 	mu   sync.Mutex // guards the rest
 	list []LegReport
@@ -37,6 +38,19 @@ func (r *report) add(j *job) int {
 	l.Steps = append(l.Steps, Step{step, time.Now()})
 	r.writeLocked(n)
 	return n
+}
+
+// pending are the legs without a result, by their place.
+func (r *report) pending() map[int]LegReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := map[int]LegReport{}
+	for n, l := range r.list {
+		if l.Result == ResultPending {
+			out[n] = l
+		}
+	}
+	return out
 }
 
 func (r *report) change(n int, f func(*LegReport)) {
@@ -65,7 +79,7 @@ func (r *report) writeLocked(n int) {
 	if err != nil {
 		return // it holds nothing that cannot be written
 	}
-	_ = r.legs.PutLater(legKey(r.key, n), value) // a full queue loses a timeline, not a call
+	_ = r.legs.PutLater(legKey(r.key, r.taken, n), value) // a full queue loses a timeline, not a call
 }
 
 // results counts the legs by result, for the log.

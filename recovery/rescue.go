@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync"
@@ -29,6 +30,8 @@ type rescue struct {
 
 	all  sync.WaitGroup // legs and batches
 	idle chan struct{}  // busy has become empty
+
+	former map[string]bool // calls that a controller before us had to do with
 
 	mu   sync.Mutex // guards the rest
 	busy map[string]bool
@@ -63,6 +66,7 @@ func (w *rescue) run(ctx context.Context) error {
 			}
 			if e.Key == "" {
 				listed = true
+				w.inherit()
 				w.log.Warn("recovering", "legs", len(first))
 				w.bring(ctx, first)
 				w.rest()
@@ -87,7 +91,7 @@ func (w *rescue) run(ctx context.Context) error {
 				return err
 			}
 			w.log.Warn("recovery done", "took_ms", time.Since(w.d.At).Milliseconds(), "results", w.rep.results())
-			late = time.After(lateFor)
+			late = time.After(w.r.late)
 		case <-late:
 			if w.working() {
 				continue // its end comes here again
@@ -98,6 +102,9 @@ func (w *rescue) run(ctx context.Context) error {
 }
 
 func (w *rescue) concerns(c *bridge.Call) bool {
+	if w.former[c.ID] {
+		return true
+	}
 	for _, l := range c.Legs {
 		if l.Node == w.d.Node {
 			return true
@@ -152,11 +159,47 @@ func (w *rescue) finish(ctx context.Context, closed bool) error {
 	flush, cancel := context.WithTimeout(ctx, time.Second)
 	_ = w.r.cfg.Store.Flush(flush) // a report that comes late is no reason to wait
 	cancel()
+	if closed {
+		w.disclaim(ctx)
+	}
 	err := mark(ctx, w.crashes, w.key, closed)
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
+}
+
+// disclaim removes the claims of legs that were answered when their controller died: nobody released them.
+func (w *rescue) disclaim(ctx context.Context) {
+	entries, err := w.claims.List(ctx, "")
+	if err != nil {
+		return // the next crash takes what is left of a closed one
+	}
+	for _, e := range entries {
+		var c claim
+		if json.Unmarshal(e.Value, &c) == nil && c.Crash == w.key {
+			_ = w.claims.Delete(ctx, e.Key, e.Revision)
+		}
+	}
+}
+
+// inherit ends what a controller before us had brought back, and could not write down any more.
+func (w *rescue) inherit() {
+	for n, l := range w.rep.pending() {
+		j := job{call: bridge.Call{ID: l.Call}, leg: bridge.Leg{ID: l.Leg, SIPCallID: l.SIPCallID}}
+		w.mu.Lock()
+		busy := w.busy[jobID(&j)]
+		w.mu.Unlock()
+		if busy {
+			continue
+		}
+		if _, leg, _, gone := w.roster.leg(&j); gone {
+			w.rep.end(n, ResultClosed, errors.New("the call ended meanwhile"))
+		} else {
+			w.rep.change(n, func(l *LegReport) { l.Target = leg.Node })
+			w.rep.end(n, ResultRecovered, nil)
+		}
+	}
 }
 
 // bring rebuilds the dialogs in batches, joins who can be joined, and starts the legs in order, as many at a time as there are slots. Legs of one call
