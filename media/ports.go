@@ -67,6 +67,13 @@ func (p *portPool) give(port uint16, busy bool) {
 	}
 }
 
+// scarce tells if less than a quarter of the pairs is left.
+func (p *portPool) scarce() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n < p.size/4
+}
+
 func (p *portPool) stats() PortStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -99,7 +99,12 @@ func (t *table) Remove(s *stream) {
 		s.legs[i].dtls.takeAway(t.worker)
 		s.legs[i].ice.close()
 	}
-	done := t.layer.Do(func() {
+	s.route.Store(nil) // nothing passes any more
+	post := t.layer.Later
+	if s.scarce() {
+		post = t.layer.Do
+	}
+	done := post(func() {
 		t.worker.forget(s)
 		for i := range s.legs {
 			if l := &s.legs[i]; l.pool != nil {
@@ -112,6 +117,16 @@ func (t *table) Remove(s *stream) {
 	if !done {
 		s.giveBack()
 	}
+}
+
+// scarce tells if the stream's ports are wanted at once. Else a few milliseconds more are cheaper than to wake the worker.
+func (s *stream) scarce() bool {
+	for i := range s.legs {
+		if l := &s.legs[i]; l.pool != nil && l.pool.scarce() {
+			return true
+		}
+	}
+	return false
 }
 
 // giveBack returns the pairs to their pools.

@@ -21,8 +21,8 @@ const (
 	// The runtime's monitor takes the processor of a goroutine that has not been scheduled, or was in one system call, for 10 ms
 	// (runtime.retake), and then looks each 20 us whether there is more of that: a tenth of a relay's CPU. A loop with ports is never
 	// so long away.
-	shortWait  = 8 * time.Millisecond
-	yieldAfter = 5 * time.Millisecond
+	shortWait  = 4 * time.Millisecond
+	yieldAfter = 3 * time.Millisecond
 )
 
 func newDriver(l *Loop) (driver, error) {
