@@ -74,9 +74,18 @@ func (n *node) connected(ctx context.Context) {
 	}
 	state.crashed = epoch != "" && epoch != now.Epoch
 	n.publish(ctx, NodeUp)
-	n.adoptAll(ctx)
+	whole := n.adoptAll(ctx)
 	for _, s := range n.b.sessionsOf(now.ID) {
 		s.post(state)
+	}
+	if !whole {
+		// The calls that we have go on (F12). Channels that seem to be nobody's may be of a call that stands in the store.
+		n.b.group.Go(func() {
+			if pause(ctx, adoptAgain); ctx.Err() == nil && n.controlled() {
+				n.connected(ctx)
+			}
+		})
+		return
 	}
 	n.b.stats.repairs.Add(1)
 	// Channels that came while nobody listened: what Stasis was told stands in the dialplan's data.
@@ -93,12 +102,15 @@ func (n *node) connected(ctx context.Context) {
 	n.b.cfg.Logger.Info("node read", "node", now.ID, "channels", len(state.channels), "crashed", state.crashed)
 }
 
-// adoptAll takes over the calls of this node that the store knows and this process does not.
-func (n *node) adoptAll(ctx context.Context) {
+// adoptAgain is when the calls are read again that the store did not tell.
+const adoptAgain = 300 * time.Millisecond
+
+// adoptAll takes over the calls of this node that the store knows and this process does not; false if the store does not tell.
+func (n *node) adoptAll(ctx context.Context) bool {
 	entries, err := n.b.buckets.calls.List(ctx, "")
 	if err != nil {
 		n.b.cfg.Logger.Warn("read calls", "node", n.id(), "error", err)
-		return
+		return false
 	}
 	for _, e := range entries {
 		var c Call
@@ -111,4 +123,5 @@ func (n *node) adoptAll(ctx context.Context) {
 			}
 		}
 	}
+	return true
 }

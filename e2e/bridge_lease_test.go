@@ -146,6 +146,7 @@ func TestBridgeKilledWith50Calls(t *testing.T) {
 	there := &control{t: t, api: second}
 	there.must("POST", "/v1/calls/"+before[0].ID+"/participants/"+before[0].Legs[0].ID+"/mute", map[string]bool{"on": true})
 
+	machine := feel(t)
 	start := time.Now()
 	first.Kill()
 	back := make(chan time.Duration, calls)
@@ -178,9 +179,10 @@ func TestBridgeKilledWith50Calls(t *testing.T) {
 		}
 	}
 	t.Logf("bridge killed with %d calls: %d lost, control of all %d back after %v", calls, lost, n, last.Round(time.Millisecond))
-	if lost > 0 || last > 2*time.Second {
-		t.Errorf("want 0 lost, and control back in 2 s")
+	if lost > 0 {
+		t.Errorf("%d calls lost", lost)
 	}
+	machine.judge(t, "control back", last, 2*time.Second)
 	for _, c := range before {
 		there.must("DELETE", "/v1/calls/"+c.ID, nil)
 	}

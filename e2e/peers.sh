@@ -1,7 +1,7 @@
 #!/bin/sh
 # peers.sh: the real programs that the peer tests talk to.
 #
-#   peers.sh install            Debian's SIPp, baresip, sox, Chromium and PostgreSQL, and a chroot of Debian's testing release (forky) with
+#   peers.sh install            Debian's SIPp, baresip, sox, Chromium, PostgreSQL and NATS, and a chroot of Debian's testing release (forky) with
 #                               Asterisk 22, Kamailio 6, rtpengine 26 and SIPp 3.8. May be run again at any time: what
 #                               is done is kept, what was interrupted is taken up.
 #   peers.sh run [--bind DIR] COMMAND [ARG...]
@@ -21,7 +21,7 @@
 set -eu
 
 suite=forky
-host_packages="sip-tester baresip-core sox sngrep iproute2 nftables procps curl nginx-core libnginx-mod-stream debootstrap chromium postgresql"
+host_packages="sip-tester baresip-core sox sngrep iproute2 nftables procps curl nginx-core libnginx-mod-stream debootstrap chromium postgresql nats-server"
 peer_packages="asterisk asterisk-modules kamailio kamailio-extra-modules kamailio-tls-modules
 kamailio-websocket-modules kamailio-lwsc-modules rtpengine-daemon sip-tester baresip-core"
 

@@ -55,9 +55,16 @@ func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, 
 		return 0, b.fail("create", key, err)
 	}
 	defer cancel()
-	rev, err := b.kv.Create(ctx, escape(key), value)
-	if err != nil && conflict(err) {
-		err = ErrExists
+	rev, err := b.swap(ctx, key, value, 0, nil)
+	if errors.Is(err, ErrConflict) {
+		// The mark of a deleted key is in the place of nothing.
+		var mark uint64
+		if mark, err = b.mark(ctx, key); err == nil {
+			rev, err = b.swap(ctx, key, value, mark, nil)
+		}
+		if errors.Is(err, ErrConflict) {
+			err = ErrExists
+		}
 	}
 	return rev, b.fail("create", key, err)
 }
@@ -69,7 +76,7 @@ func (b *Bucket) Update(ctx context.Context, key string, value []byte, rev uint6
 		return 0, b.fail("update", key, err)
 	}
 	defer cancel()
-	rev, err = b.kv.Update(ctx, escape(key), value, rev)
+	rev, err = b.swap(ctx, key, value, rev, nil)
 	return rev, b.fail("update", key, err)
 }
 
@@ -80,11 +87,11 @@ func (b *Bucket) Delete(ctx context.Context, key string, rev uint64) error {
 		return b.fail("delete", key, err)
 	}
 	defer cancel()
-	var opts []jetstream.KVDeleteOpt
-	if rev > 0 {
-		opts = append(opts, jetstream.LastRevision(rev))
+	if rev == 0 {
+		return b.fail("delete", key, b.kv.Purge(ctx, escape(key)))
 	}
-	return b.fail("delete", key, b.kv.Purge(ctx, escape(key), opts...))
+	_, err = b.swap(ctx, key, nil, rev, purge())
+	return b.fail("delete", key, err)
 }
 
 // Modify reads a value (nil if there is none), lets change make the new one, and writes it if nobody was faster, else it does the same again.

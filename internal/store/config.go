@@ -19,6 +19,8 @@ const (
 	maxKey       = 1024                   // bytes of a key on the wire; a server's control line ends at 4096 by default
 	writers      = 8                      // writes of PutLater at a time: a cluster answers after a round trip between its nodes
 	copies       = 3                      // of each value in a cluster: one node of three may be lost
+	swapWait     = 4 * time.Second        // a compare-and-set is given up after it
+	sameWithin   = 5 * time.Second        // longer than that: the server takes two for one revision as one
 	defaultAsk   = 2 * time.Second        // a cluster elects a new leader within about one second
 	retryPause   = 200 * time.Millisecond // between two tries of a write that waits
 	startTimeout = 15 * time.Second       // a large file store is read at start

@@ -6,6 +6,7 @@
 //  1. New checks the Config. Run starts the embedded server, if there is one, connects and keeps connected.
 //  2. A Bucket is a JetStream key-value bucket of history 1, of three copies in a cluster. Get, Put, Create, Update (compare-and-set), Delete,
 //     List, Modify (a loop of compare-and-set) wait for the server; their context bounds how long. What could not be sent is never sent later.
+//     How compare-and-set holds on a cluster: swap.go.
 //  3. PutLater and DeleteLater return at once. A few goroutines write what they left, per key the newest value only, and go on trying while
 //     the store is away. That is what lets calls go on (F12). The queue is bounded by keys and by bytes; a value that the server will never
 //     take is dropped and counted, and holds up no other.

@@ -27,7 +27,7 @@ func typed(err error) error {
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, jetstream.ErrKeyDeleted):
 		return ErrNotFound
-	case conflict(err):
+	case errors.Is(err, ErrConflict), conflict(err):
 		return ErrConflict
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return ErrClosed

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // outside is a server that a test can take away and bring back, at one address.
@@ -366,5 +368,34 @@ func TestRunEndsWithADeafWatcher(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("Run does not end")
+	}
+}
+
+// TestOlderBucket: one that another program made, with few copies and a long memory of message ids, is put right when it is opened.
+func TestOlderBucket(t *testing.T) {
+	srv := newOutside(t)
+	s := open(t, Config{URL: srv.url()})
+	bucket(t, s, "x") // it is up
+	if _, err := s.js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "calls", History: 1}); err != nil {
+		t.Fatal(err)
+	}
+	b := bucket(t, s, "calls")
+	stream, err := s.js.Stream(t.Context(), "KV_calls")
+	if err != nil || stream.CachedInfo().Config.Duplicates != sameWithin {
+		t.Fatalf("%v, %v", stream.CachedInfo().Config.Duplicates, err)
+	}
+	// Two for one revision: the second is refused, by the id if not by the revision.
+	rev, err := b.Create(t.Context(), "k", []byte("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Update(t.Context(), "k", []byte("2"), rev); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Update(t.Context(), "k", []byte("3"), rev); !errors.Is(err, ErrConflict) {
+		t.Errorf("a second write for one revision: %v", err)
+	}
+	if e, err := b.Get(t.Context(), "k"); err != nil || string(e.Value) != "2" {
+		t.Errorf("%q, %v", e.Value, err)
 	}
 }

@@ -95,6 +95,10 @@ func (s *Store) takeOver(ctx context.Context, b *Bucket, name, owner string, val
 		return 0, fmt.Errorf("lease %s, held by %s: %w", name, h.Owner, ErrHeld)
 	}
 	rev, err := b.Update(ctx, name, value, e.Revision)
+	if errors.Is(err, ErrConflict) && h.Owner == owner {
+		// Mostly an earlier try of ours that got no answer. The next one tells.
+		return 0, fmt.Errorf("lease %s: %w: it was written at the same time", name, ErrAway)
+	}
 	if errors.Is(err, ErrConflict) {
 		return 0, fmt.Errorf("lease %s: %w", name, ErrHeld)
 	}

@@ -46,9 +46,6 @@ func (s *Store) open(ctx context.Context, name string) (jetstream.KeyValue, erro
 	kv, err := s.js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		kv, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: storage, Replicas: want})
-		if err == nil {
-			return kv, nil
-		}
 	}
 	if errors.Is(err, jetstream.ErrBucketExists) { // made between the two questions
 		kv, err = s.js.KeyValue(ctx, name)
@@ -56,19 +53,19 @@ func (s *Store) open(ctx context.Context, name string) (jetstream.KeyValue, erro
 	if err != nil {
 		return nil, err
 	}
-	// Storage is as somebody else has made it. Copies are raised, and never taken away: a process that was told to keep fewer may have been first.
-	st, err := kv.Status(ctx)
+	stream, err := s.js.Stream(ctx, fmt.Sprintf(streamOf, name))
 	if err != nil {
 		return nil, err
 	}
-	info, ok := st.(*jetstream.KeyValueBucketStatus)
-	if !ok || info.StreamInfo().Config.Replicas >= want {
+	// Storage is as somebody else has made it. Copies are raised, and never taken away: a process that was told to keep fewer may have been first.
+	cfg := stream.CachedInfo().Config
+	if cfg.Replicas >= want && cfg.Duplicates == sameWithin {
 		return kv, nil
 	}
-	cfg := st.Config()
-	cfg.Replicas = want
-	if _, err := s.js.UpdateKeyValue(ctx, cfg); err != nil {
-		s.cfg.Logger.Warn("store: a bucket keeps fewer copies than wanted", "bucket", name, "copies", info.StreamInfo().Config.Replicas, "wanted", want, "err", err)
+	has := cfg.Replicas
+	cfg.Replicas, cfg.Duplicates = max(want, has), sameWithin
+	if _, err := s.js.UpdateStream(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("keep %d copies instead of %d: %w", cfg.Replicas, has, err)
 	}
 	return kv, nil
 }
