@@ -1,20 +1,20 @@
 #!/bin/sh
 # sip.sh: rtcedge's sip role and Kamailio side by side, with the same load in the same minutes. See bench/README.md.
 #
-#   sh bench/compare/sip.sh [POINT...]     all points, or some of: udp udp-max overload register register-max tcp tcp-max ws ws-max
+#   sh bench/compare/sip.sh [POINT...]     all points, or some of: parse udp udp-max overload register register-max tcp tcp-max ws ws-max
 #
 # The proxy runs on core PROXY_CORE (0), the load generator on core LOAD_CORE (1), in a network namespace of their own: the ports are
 # free, and the loopback carries nothing else. The sides alternate, REPEAT (3) times. Raw lines go to bench/results/sip-DATE.txt
-# (OUT), the table of medians to standard output. SPAN (4s) is the time of a run at a fixed rate, STEP (2s) that of one in a
-# search. KAMAILIO_MEMORY is its memory manager: fm (the fastest, default here), qm (Kamailio's default) or tlsf. EDGE and KAMAILIO
-# set to "no" leave a side out. RTCEDGE_BIN is a binary to use instead of building one. Root is needed, for the namespace and for the
-# chroot of e2e/peers.sh.
+# (OUT), the table of medians to standard output. SPAN (2s) is the time of a run at a fixed rate, STEP (1s) that of one in a
+# search. SIDES are some of: kamailio-qm (as Debian runs it: qm is Kamailio's default memory manager), kamailio-fm (its fastest one) and edge.
+# QM_POINTS are the points of kamailio-qm. RTCEDGE_BIN is a binary to use instead of building one. Root is needed, for the namespace and for the
+# chroot of e2e/peers.sh. All of it takes about 11 minutes.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
-: "${PROXY_CORE:=0}" "${LOAD_CORE:=1}" "${REPEAT:=3}" "${SPAN:=4s}" "${STEP:=2s}" "${NICE:=-19}"
-: "${KAMAILIO_MEMORY:=fm}" "${EDGE:=yes}" "${KAMAILIO:=yes}" "${GO:=go}"
+: "${PROXY_CORE:=0}" "${LOAD_CORE:=1}" "${REPEAT:=3}" "${SPAN:=2s}" "${STEP:=1s}" "${NICE:=-19}"
+: "${SIDES:=kamailio-qm kamailio-fm edge}" "${QM_POINTS:=udp udp-max register-max}" "${GO:=go}"
 
 die() {
 	echo "sip.sh: $*" >&2
@@ -24,8 +24,11 @@ die() {
 # 1. In the machine's own namespace: build, note the machine, then start again in a new one.
 if [ -z "${SIPBENCH_WORK:-}" ]; then
 	[ "$(id -u)" = 0 ] || die "needs root"
+	for side in $SIDES; do
+		case $side in kamailio-qm | kamailio-fm | edge) ;; *) die "SIDES: $side is none of kamailio-qm, kamailio-fm and edge" ;; esac
+	done
 	SIPBENCH_WORK=$(mktemp -d)
-	export KAMAILIO_MEMORY SIPBENCH_WORK PROXY_CORE LOAD_CORE REPEAT SPAN STEP NICE EDGE KAMAILIO
+	export SIPBENCH_WORK PROXY_CORE LOAD_CORE REPEAT SPAN STEP NICE SIDES QM_POINTS
 	OUT=${OUT:-$top/bench/results/sip-$(date -u +%Y-%m-%d).txt}
 	export OUT
 	mkdir -p "$(dirname "$OUT")"
@@ -37,9 +40,10 @@ if [ -z "${SIPBENCH_WORK:-}" ]; then
 		$GO build -tags nolibopusfile -trimpath -o "$SIPBENCH_WORK/rtcedge" ./cmd/rtcedge
 	fi
 	$GO build -trimpath -o "$SIPBENCH_WORK/sipload" ./bench/sipload
+	$GO test -c -o "$SIPBENCH_WORK/parse" ./sip/message
 	{
 		echo "# date: $(date -u '+%Y-%m-%d %H:%M') UTC"
-		echo "# command: sh bench/compare/sip.sh $*  (REPEAT=$REPEAT SPAN=$SPAN STEP=$STEP NICE=$NICE KAMAILIO_MEMORY=$KAMAILIO_MEMORY)"
+		echo "# command: sh bench/compare/sip.sh $*  (REPEAT=$REPEAT SPAN=$SPAN STEP=$STEP NICE=$NICE SIDES='$SIDES')"
 		echo "# processor: $(lscpu | sed -n 's/^Model name: *//p'), $(nproc) cores; $(lscpu | sed -n 's/^Hypervisor vendor: *//p')"
 		echo "# kernel: $(uname -sr)"
 		echo "# rtcedge: $(cd "$top" && git describe --always --dirty), $($GO version | cut -d' ' -f3)"
@@ -58,14 +62,17 @@ ip link set lo up
 # A session is one group to the scheduler (sched(7), autogroup): without this the nice values would count among ourselves only, and
 # whatever else runs on the machine would get half of each core.
 echo "$NICE" >/proc/self/autogroup 2>/dev/null || true
-[ $# -gt 0 ] || set -- udp udp-max overload register register-max tcp tcp-max ws ws-max
+[ $# -gt 0 ] || set -- parse udp udp-max overload register register-max tcp tcp-max ws ws-max
 points=" $* "
 pid=
 trap 'stop' EXIT
 trap 'exit 130' INT TERM
 
+# wanted tells if the side in turn ($side) is to run a point.
 wanted() {
-	case $points in *" $1 "*) return 0 ;; esac
+	case $points in *" $1 "*) ;; *) return 1 ;; esac
+	[ "$side" = kamailio-qm ] || return 0
+	case " $QM_POINTS " in *" $1 "*) return 0 ;; esac
 	return 1
 }
 
@@ -74,8 +81,9 @@ stop() {
 	pid=
 }
 
-# 2. One proxy at a time. $2 is plain, auth or stream: what it must be able to do.
+# 2. One proxy at a time. $1 is plain, auth or stream: what it must be able to do.
 start() {
+	case $side in kamailio-*) set -- kamailio "$1" "${side#kamailio-}" ;; *) set -- edge "$1" ;; esac
 	case $1-$2 in
 	edge-plain) set -- ;;
 	edge-auth)
@@ -84,9 +92,10 @@ start() {
 		;;
 	edge-stream) set -- --listen tcp:127.0.0.1:5060 --listen ws:127.0.0.1:8088 ;;
 	kamailio-*)
+		memory=$3
 		case $2 in plain) set -- ;; auth) set -- -A WITH_AUTH ;; stream) set -- -A WITH_STREAM ;; esac
 		taskset -c "$PROXY_CORE" sh "$top/e2e/peers.sh" run --bind "$here" \
-			kamailio -DD -E "$@" -f /mnt/kamailio.cfg -Y /tmp -X "$KAMAILIO_MEMORY" -x "$KAMAILIO_MEMORY" -m 256 -M 32 -b 8388608 -B 4194304 >"$SIPBENCH_WORK/kamailio.log" 2>&1 &
+			kamailio -DD -E "$@" -f /mnt/kamailio.cfg -Y /tmp -X "$memory" -x "$memory" -m 256 -M 32 -b 8388608 -B 4194304 >"$SIPBENCH_WORK/kamailio.log" 2>&1 &
 		pid=$!
 		return
 		;;
@@ -97,10 +106,10 @@ start() {
 	pid=$!
 }
 
-# 3. One run of the generator; its last line is the result. $1 side, $2 repetition, $3 point, the rest are its arguments.
+# 3. One run of the generator; its last line is the result. $1 point, the rest are its arguments.
 load() {
-	side=$1 rep=$2 point=$3
-	shift 3
+	point=$1
+	shift
 	# A proxy that has just started may not listen yet: connections are refused, datagrams repeated by the generator.
 	for try in 1 2 3 4 5; do
 		if taskset -c "$LOAD_CORE" "$SIPBENCH_WORK/sipload" --pid "$pid" --core "$PROXY_CORE" "$@" >"$SIPBENCH_WORK/last" 2>"$SIPBENCH_WORK/why"; then
@@ -116,48 +125,69 @@ peak() { # the rate of the last search
 	sed -n 's/.* max .*rate=\([0-9]*\).*/\1/p' "$SIPBENCH_WORK/last"
 }
 
+# from is where a search begins, below what the side carries on a machine like ours. $1 for edge, $2 kamailio-fm, $3 kamailio-qm.
+from() {
+	case $side in edge) echo "$1" ;; kamailio-fm) echo "$2" ;; *) echo "$3" ;; esac
+}
+
 udp_points() {
-	start "$1" plain
 	if wanted udp; then
-		load "$1" "$2" udp-20k --rate 20000 --time "$SPAN"
-		load "$1" "$2" udp-55k --rate 55000 --time "$SPAN"
+		load udp-20k --rate 20000 --time "$SPAN"
+		load udp-55k --rate 55000 --time "$SPAN"
 	fi
 	if wanted udp-max || wanted overload; then
-		load "$1" "$2" udp-max --max --rate 40000 --time "$STEP"
+		load udp-max --max --rate "$(from 90000 55000 30000)" --time "$STEP"
 		top_rate=$(peak)
-		! wanted overload || [ -z "$top_rate" ] || load "$1" "$2" overload-2x --rate $((top_rate * 2)) --time "$SPAN"
+		! wanted overload || [ -z "$top_rate" ] || load overload-2x --rate $((top_rate * 2)) --time "$SPAN"
 	fi
-	stop
 }
 
 register_points() {
-	start "$1" auth
-	! wanted register || load "$1" "$2" register-15k --scenario register-digest --rate 15000 --time "$SPAN"
-	! wanted register-max || load "$1" "$2" register-max --scenario register-digest --max --rate 15000 --time "$STEP"
-	stop
+	! wanted register || load register-15k --scenario register-digest --rate 15000 --time "$SPAN"
+	! wanted register-max || load register-max --scenario register-digest --max --rate "$(from 70000 40000 20000)" --time "$STEP"
 }
 
-stream_points() { # $3 is tcp or ws, $4 its port
-	start "$1" stream
-	! wanted "$3" || load "$1" "$2" "$3-20k" --scenario "$3-call" --via "127.0.0.1:$4" --clients 64 --rate 20000 --time "$SPAN"
-	! wanted "$3-max" || load "$1" "$2" "$3-max" --scenario "$3-call" --via "127.0.0.1:$4" --clients 64 --max --rate 20000 --time "$STEP"
-	stop
-}
-
-# both runs the points of one kind on one side right after the other, so that both meet the same neighbours on the machine.
-both() {
-	what=$1
+stream_points() { # $1 is tcp or ws, $2 its port
+	set -- "$1" --scenario "$1-call" --via "127.0.0.1:$2" --clients 64
+	proto=$1
 	shift
-	[ "$KAMAILIO" = no ] || "$what" kamailio "$@"
-	[ "$EDGE" = no ] || "$what" edge "$@"
+	! wanted "$proto" || load "$proto-20k" "$@" --rate 20000 --time "$SPAN"
+	! wanted "$proto-max" || load "$proto-max" "$@" --max --rate "$(from 70000 25000 15000)" --time "$STEP"
 }
+
+# each runs the points of one kind on one side after the other, so that all meet the same neighbours on the machine. $1 is what start is told,
+# $2 the kind.
+each() {
+	mode=$1 kind=$2
+	for side in $SIDES; do
+		case $kind in
+		udp) wanted udp || wanted udp-max || wanted overload || continue ;;
+		*) wanted "$kind" || wanted "$kind-max" || continue ;;
+		esac
+		start "$mode"
+		case $kind in
+		udp) udp_points ;;
+		register) register_points ;;
+		tcp) stream_points tcp 5060 ;;
+		ws) stream_points ws 8088 ;;
+		esac
+		stop
+	done
+}
+
+# The micro benchmark of one INVITE of 1.4 kB, read and written, many times for a short while.
+case $points in *" parse "*)
+	taskset -c "$PROXY_CORE" "$SIPBENCH_WORK/parse" -test.run '^$' -test.bench 'ParseSplice1400$' -test.benchtime 20ms -test.count 50 |
+		sed -n 's/^Benchmark/# Benchmark/p' >>"$OUT"
+	;;
+esac
 
 rep=1
 while [ "$rep" -le "$REPEAT" ]; do
-	if wanted udp || wanted udp-max || wanted overload; then both udp_points "$rep"; fi
-	if wanted register || wanted register-max; then both register_points "$rep"; fi
-	if wanted tcp || wanted tcp-max; then both stream_points "$rep" tcp 5060; fi
-	if wanted ws || wanted ws-max; then both stream_points "$rep" ws 8088; fi
+	each plain udp
+	each auth register
+	each stream tcp
+	each stream ws
 	rep=$((rep + 1))
 done
 echo "# load average after: $(cut -d' ' -f1-3 /proc/loadavg)" >>"$OUT"
@@ -174,6 +204,7 @@ function row(side, point,   k) {
 	return sprintf("%d | %d | %.3f %% | %.1f | %.2f | %.1f", median(v[k, "rate"]), median(v[k, "good"]), median(v[k, "loss"]), median(v[k, "cpu_us"]),
 		median(v[k, "p50_us"]) / 1000, median(v[k, "p99_us"]) / 1000)
 }
+/^# Benchmark/ { parse = parse " " $4; next }
 /^#/ || / step / || / failed: / { next }
 {
 	if (!seen[$3]++) order[++points] = $3
@@ -182,15 +213,27 @@ function row(side, point,   k) {
 		if (n == 2) { sub("%", "", kv[2]); v[$1, $3, kv[1]] = v[$1, $3, kv[1]] " " kv[2] }
 	}
 }
+function ratio(name, side, p,   a, b, c, d) {
+	a = median(v[side, p, "rate"]); b = median(v["edge", p, "rate"])
+	c = median(v[side, p, "cpu_us"]); d = median(v["edge", p, "cpu_us"])
+	if (a > 0 && c > 0 && b > 0) printf "| | rtcedge / %s | %.2f | | | %.2f | | |\n", name, b / a, d / c
+}
 END {
 	print "| point | proxy | msgs/s | in whole calls | loss | CPU us/msg | p50 ms | p99 ms |"
 	print "|---|---|---|---|---|---|---|---|"
 	for (i = 1; i <= points; i++) {
 		p = order[i]
-		print "| " p " | Kamailio | " row("kamailio", p) " |"
-		print "| | rtcedge | " row("edge", p) " |"
-		a = median(v["kamailio", p, "rate"]); b = median(v["edge", p, "rate"])
-		c = median(v["kamailio", p, "cpu_us"]); d = median(v["edge", p, "cpu_us"])
-		if (a > 0 && c > 0 && b > 0) printf "| | ratio | %.2f | | | %.2f | | |\n", b / a, d / c
+		print "| " p " | | | | | | | |"
+		if (("kamailio-qm", p, "rate") in v) print "| | Kamailio, qm (Debian\047s default) | " row("kamailio-qm", p) " |"
+		if (("kamailio-fm", p, "rate") in v) print "| | Kamailio, fm | " row("kamailio-fm", p) " |"
+		if (("edge", p, "rate") in v) print "| | rtcedge | " row("edge", p) " |"
+		ratio("qm", "kamailio-qm", p)
+		ratio("fm", "kamailio-fm", p)
+	}
+	if (parse != "") printf "\nReading and writing an INVITE of 1.4 kB: %.0f ns, the median of %d short runs.\n", median(parse), split(parse, runs, " ")
+	if (("edge", "overload-2x", "good") in v) {
+		printf "\nGoodput at twice the maximum, of the maximum: rtcedge %.0f %%", 100 * median(v["edge", "overload-2x", "good"]) / median(v["edge", "udp-max", "rate"])
+		if (("kamailio-fm", "overload-2x", "good") in v) printf ", Kamailio %.0f %%", 100 * median(v["kamailio-fm", "overload-2x", "good"]) / median(v["kamailio-fm", "udp-max", "rate"])
+		print "."
 	}
 }' "$OUT"
