@@ -96,6 +96,10 @@ func (p *portPool) open(t *table, at uint16, rtp, rtcp *port) (uint16, error) {
 	for range maxBusy {
 		n, ok := p.take()
 		if !ok {
+			t.settle()
+			n, ok = p.take()
+		}
+		if !ok {
 			return 0, fmt.Errorf("%w on interface %s (%s): all %d pairs are in use", errNoPorts, p.name, p.addr, p.size)
 		}
 		err := p.openPair(t, n, rtp, rtcp)

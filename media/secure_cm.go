@@ -62,23 +62,25 @@ func newSRTPCM(key, salt []byte, tag int) (*srtpCM, error) {
 	c := &srtpCM{tag: tag, sha: sha}
 	c.last[sha1.Size] = 0x80
 	binary.BigEndian.PutUint64(c.last[sha1.BlockSize-8:], (sha1.BlockSize+sha1.Size)*8)
-	if err := c.rtp.derive(c.sha, key, salt, srtpLabelCipher); err != nil {
+	master, err := srtpMaster(key)
+	if err != nil {
 		return nil, err
 	}
-	if err := c.rtcp.derive(c.sha, key, salt, srtcpLabelCipher); err != nil {
+	if err := c.rtp.derive(c.sha, master, len(key), salt, srtpLabelCipher); err != nil {
+		return nil, err
+	}
+	if err := c.rtcp.derive(c.sha, master, len(key), salt, srtcpLabelCipher); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
 // derive makes the session keys whose labels start with the given one.
-func (k *srtpCMKeys) derive(sha sha1State, key, salt []byte, label byte) error {
-	cipherKey := make([]byte, len(key))
+func (k *srtpCMKeys) derive(sha sha1State, master cipher.Block, size int, salt []byte, label byte) error {
+	cipherKey := make([]byte, size)
 	var authKey [srtpAuthKey]byte
 	for i, out := range [][]byte{cipherKey, authKey[:], k.salt[:srtpCMSaltLen]} {
-		if err := srtpDerive(key, salt, label+byte(i), out); err != nil {
-			return err
-		}
+		srtpDerive(master, salt, label+byte(i), out)
 	}
 	var err error
 	if k.block, err = aes.NewCipher(cipherKey); err != nil {

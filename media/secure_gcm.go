@@ -28,23 +28,23 @@ type srtpGCMKeys struct {
 
 func newSRTPGCM(key, salt []byte) (*srtpGCM, error) {
 	c := &srtpGCM{}
-	if err := c.rtp.derive(key, salt, srtpLabelCipher); err != nil {
+	master, err := srtpMaster(key)
+	if err != nil {
 		return nil, err
 	}
-	if err := c.rtcp.derive(key, salt, srtcpLabelCipher); err != nil {
+	if err := c.rtp.derive(master, len(key), salt, srtpLabelCipher); err != nil {
+		return nil, err
+	}
+	if err := c.rtcp.derive(master, len(key), salt, srtcpLabelCipher); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (k *srtpGCMKeys) derive(key, salt []byte, label byte) error {
-	cipherKey := make([]byte, len(key))
-	if err := srtpDerive(key, salt, label, cipherKey); err != nil {
-		return err
-	}
-	if err := srtpDerive(key, salt, label+srtpLabelSalt, k.salt[:]); err != nil {
-		return err
-	}
+func (k *srtpGCMKeys) derive(master cipher.Block, size int, salt []byte, label byte) error {
+	cipherKey := make([]byte, size)
+	srtpDerive(master, salt, label, cipherKey)
+	srtpDerive(master, salt, label+srtpLabelSalt, k.salt[:])
 	block, err := aes.NewCipher(cipherKey)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package media
 
 import (
 	"crypto/aes"
+	"crypto/cipher"
 	"encoding/binary"
 	"fmt"
 )
@@ -72,18 +73,22 @@ const (
 
 // srtpDerive fills out with the session key of a label, for a key derivation rate of 0 (RFC 3711 section 4.3.3). A salt of 12
 // bytes is padded with zeros (RFC 7714 section 11); a master key of 32 bytes makes the function AES-256 (RFC 6188 section 3).
-func srtpDerive(key, salt []byte, label byte, out []byte) error {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return fmt.Errorf("derive session key: %w", err)
-	}
+func srtpDerive(master cipher.Block, salt []byte, label byte, out []byte) {
 	var x, stream [aes.BlockSize]byte
 	copy(x[:14], salt)
 	x[7] ^= label
 	for i := 0; len(out) > 0; i++ {
 		binary.BigEndian.PutUint16(x[14:], uint16(i))
-		block.Encrypt(stream[:], x[:])
+		master.Encrypt(stream[:], x[:])
 		out = out[copy(out, stream[:]):]
 	}
-	return nil
+}
+
+// srtpMaster is the function that a master key makes of it.
+func srtpMaster(key []byte) (cipher.Block, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, fmt.Errorf("derive session keys: %w", err)
+	}
+	return block, nil
 }

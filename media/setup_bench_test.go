@@ -17,7 +17,7 @@ func BenchmarkSetUp(b *testing.B) {
 		for _, l := range layers[1:] {
 			b.Run(tt.name+"/"+l.name, func(b *testing.B) {
 				opusLane(b, tt.codec)
-				cfg := Config{NumThreads: 1, PortMin: 22400, PortMax: 23399}
+				cfg := Config{NumThreads: 1, PortMin: 22400, PortMax: 29999}
 				if l.steered {
 					cfg.Steering = steering(b, &cfg)
 				}

@@ -19,6 +19,9 @@ type table struct {
 	socket udp.Options
 }
 
+// settleTime is chosen by us: a worker that is alive is done with a batch long before.
+const settleTime = 50 * time.Millisecond
+
 // counters is what a table knows of the packets of one leg.
 type counters struct {
 	RTP, RTCP, Sent struct{ Packets, Bytes uint64 } // from the party; to it
@@ -135,6 +138,18 @@ func (s *stream) giveBack() {
 		if l := &s.legs[i]; l.pool != nil {
 			l.pool.give(l.number, false)
 		}
+	}
+}
+
+// settle lets the worker finish what it was told, such as to give ports back. A worker that does not run yet is not waited for.
+func (t *table) settle() {
+	done := make(chan struct{})
+	if !t.layer.Do(func() { close(done) }) {
+		return
+	}
+	select {
+	case <-done:
+	case <-time.After(settleTime):
 	}
 }
 
