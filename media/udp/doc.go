@@ -21,7 +21,7 @@
 // one sendmmsg, at the latest after half a millisecond. The Receiver sees no difference. The files steered and outbatch
 // hold this in the order of a packet's way. What is different:
 //
-//   - The kernel does not hold the ports. Listen asks it, once a second, which ones other processes have; one that binds a port
+//   - The kernel does not hold the ports. Listen asks it, ten times a second at most, which ones others have; one that binds a port
 //     later gets nothing while a call has it. An operator reserves the range (net.ipv4.ip_local_reserved_ports).
 //   - One receive buffer is common to the ports of a loop.
 //

@@ -14,7 +14,7 @@ import (
 
 // Chosen by us: steered ports are looked up in what the kernel said at most so long ago. To bind a port and close it again, as a check of
 // the moment, cost a tenth of a call's set-up.
-const holdersFresh = time.Second
+const holdersFresh = 100 * time.Millisecond
 
 // holders knows which ports of a range have a socket, of whatever process, from the kernel's list (sock_diag(7)).
 type holders struct {

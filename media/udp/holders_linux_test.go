@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestHoldersFindsEveryKindOfSocket: whatever binding would collide with is found, nothing else, and a list is used for a second.
+// TestHoldersFindsEveryKindOfSocket: whatever binding would collide with is found, nothing else, and a list is used for holdersFresh.
 func TestHoldersFindsEveryKindOfSocket(t *testing.T) {
 	h := holders{portMin: 22900, portMax: 22909}
 	open := func(network, at string) {
