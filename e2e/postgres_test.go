@@ -26,7 +26,7 @@ type postgres struct {
 	bin  string
 }
 
-const postgresPassword = "only for this run"
+const postgresPassword = "only-for-this-run"
 
 // unprivileged puts a command under the account that Debian's package brings: PostgreSQL refuses root.
 func unprivileged(command ...string) []string {
@@ -71,7 +71,7 @@ func startPostgres(t *testing.T) *postgres {
 }
 
 func (p *postgres) url() string {
-	return fmt.Sprintf("postgres://edge:%s@%s/postgres?sslmode=disable", strings.ReplaceAll(postgresPassword, " ", "%20"), p.addr)
+	return fmt.Sprintf("postgres://edge:%s@%s/postgres?sslmode=disable", postgresPassword, p.addr)
 }
 
 func (p *postgres) do(t *testing.T, sql string) {
