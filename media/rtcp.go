@@ -124,8 +124,12 @@ func (l *leg) readReports(b []byte, now time.Time) {
 			continue
 		}
 		for blocks := blocksOf(one); len(blocks) > 0; blocks = blocks[reportBlock:] {
+			if binary.BigEndian.Uint32(blocks) != l.ssrc {
+				continue
+			}
+			l.reportedLoss(blocks[4])
 			lsr, dlsr := binary.BigEndian.Uint32(blocks[16:]), binary.BigEndian.Uint32(blocks[20:])
-			if binary.BigEndian.Uint32(blocks) != l.ssrc || lsr == 0 || lsr != l.out.srID {
+			if lsr == 0 || lsr != l.out.srID {
 				continue
 			}
 			// RFC 3550 section 6.4.1: DLSR counts 1/65536 s.
@@ -133,6 +137,17 @@ func (l *leg) readReports(b []byte, now time.Time) {
 			if trip >= 0 && trip < time.Minute {
 				l.trip.Store(int64(trip))
 			}
+		}
+	}
+}
+
+// reportedLoss takes the fraction lost of a report, in 1/256, to the encoder of what we send there. One good report after bad ones halves it:
+// losses come in bursts.
+func (l *leg) reportedLoss(fraction uint8) {
+	l.loss = max(uint8((int(fraction)*100+255)>>8), l.loss/2)
+	if r := l.stream.cur; r != nil {
+		if p := r.flows[1-l.side].pipe; p != nil {
+			p.SetLoss(int(l.loss))
 		}
 	}
 }

@@ -68,6 +68,7 @@ type leg struct {
 	injectType uint8
 	flow       *flow  // of the stream's current route
 	refreshed  uint64 // packets at the last tick
+	loss       uint8  // percent of what we send, as the party reports it
 
 	copies atomic.Pointer[[]*stream] // set by control: of subscribers; nil is none
 

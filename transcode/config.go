@@ -20,7 +20,7 @@ type PipeConfig struct {
 
 	OpusComplexity int  // 1 to 10; 0 is 1, negative is the lowest
 	OpusBitrate    int  // bit/s; 0 is 32000; maxaveragebitrate of To.Params bounds it
-	OpusLoss       int  // percent of packets expected lost, for which FEC is made; 0 is 5; useinbandfec=0 of To.Params ends FEC
+	OpusLoss       int  // percent of packets expected lost at least, for which FEC is made; SetLoss tells more; useinbandfec=0 of To.Params ends FEC
 	OpusDTX        bool // do not send silence; by default it is sent
 
 	Room *Room `json:"-"` // shared with other pipes of the goroutine; nil is a room of the pipe's own

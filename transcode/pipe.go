@@ -38,6 +38,7 @@ type Pipe struct {
 	frame    int // samples of an outgoing frame at encRate
 	ticks    uint32
 	frameMax int // bytes of an outgoing payload at most
+	loss     int // percent, that the encoder was told
 	dec      decoder
 	enc      encoder
 	cross    func(dst, src []byte) int // G.711 to G.711 by table, nil if not that
@@ -188,6 +189,15 @@ func (p *Pipe) Resync() {
 	p.incoming = incomingEvent{}
 	p.marker = true
 	p.stats.Restarts++
+}
+
+// SetLoss tells how many packets in a hundred the receiver has reported lost: a codec with FEC protects itself from as much.
+func (p *Pipe) SetLoss(percent int) {
+	percent = max(percent, p.cfg.OpusLoss)
+	if e, ok := p.enc.(opusEncoder); ok && percent != p.loss {
+		p.loss = percent
+		e.e.SetLoss(percent)
+	}
 }
 
 // Stats returns the counters.

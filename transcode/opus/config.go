@@ -7,8 +7,6 @@ const (
 	defaultComplexity = 1
 	// DefaultBitrate in bit/s. With FEC a tone at 8 kHz has 25 dB SNR at 24000, 29 at 32000, 32 at 40000.
 	DefaultBitrate = 32000
-	// FEC data is only written for an expected loss; 5 % is a bad wireless network.
-	defaultLoss = 5
 )
 
 // EncoderConfig holds the knobs of an encoder.
@@ -16,8 +14,8 @@ type EncoderConfig struct {
 	Rate       int  // of the input in Hz; 8000 by default; the coded bandwidth follows from it
 	Complexity int  // 1 to 10, more is slower; 0 is 1, negative is the lowest there is
 	Bitrate    int  // bit/s, 6000 to 128000; 0 is 32000
-	Loss       int  // percent of packets expected to get lost, 1 to 100, the strength of FEC; 0 is 5
-	NoFEC      bool // no in-band FEC data; by default there is some
+	Loss       int  // percent of packets expected to get lost, 0 to 100, the strength of FEC; there is none for 0, until SetLoss
+	NoFEC      bool // no in-band FEC data, whatever is lost
 	DTX        bool // silence is not sent; by default it is
 }
 
@@ -34,8 +32,5 @@ func (c *EncoderConfig) validate() {
 		c.Bitrate = DefaultBitrate
 	}
 	c.Bitrate = min(max(c.Bitrate, 6000), 128000)
-	if c.Loss == 0 {
-		c.Loss = defaultLoss
-	}
 	c.Loss = min(max(c.Loss, 0), 100)
 }

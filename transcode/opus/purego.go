@@ -49,5 +49,8 @@ func NewEncoder(EncoderConfig) (*Encoder, error) {
 	return nil, errors.New("this binary was built without cgo, so it has no libopus")
 }
 
+// SetLoss does nothing.
+func (e *Encoder) SetLoss(int) {}
+
 // Encode encodes nothing.
 func (e *Encoder) Encode([]byte, []int16) int { return 0 }
