@@ -131,6 +131,36 @@ func (p *Proxy) sheds(c *pass) bool {
 	return float64(uint32(c.hash>>32))/(1<<32) < level
 }
 
+// early refuses a new call, and takes in the ACK of such a refusal, with as little reading as an answer needs: beyond its maximum the edge has no
+// time that is spent better. Other faults of the request count no more; true if the request is done.
+func (p *Proxy) early(c *pass) bool {
+	m := &c.msg
+	invite, ack := m.Method() == message.Invite, m.Method() == message.Ack
+	// A request that another edge node relays is one of the farm's.
+	if c.load.socks[c.side.index].level <= 0 || c.inside || !m.Request() || !invite && !ack || m.Count(message.Internal) > 0 || !m.Peek() {
+		return false
+	}
+	c.hash = p.callHash(m.CallID())
+	if ack {
+		if !p.ownTag(m, m.ToTag()) {
+			return false
+		}
+		c.drop(DropAbsorbed)
+	} else {
+		if !p.sheds(c) {
+			return false
+		}
+		p.nat(c)
+		if p.scans(c) {
+			c.drop(DropScanner)
+		} else {
+			p.shed(c)
+		}
+	}
+	c.count.requests[m.Method()].Add(1)
+	return true
+}
+
 // shed answers with 503, spread over some seconds; to an address that has not proved itself only if that costs it no more than it sent.
 func (p *Proxy) shed(c *pass) {
 	c.extra = append(c.extra, "Retry-After: "...)

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rtcedge/sip/message"
+	"rtcedge/sip/transport"
 )
 
 // waits is a backlog of a fixed size.
@@ -127,5 +130,61 @@ func TestF15ShedsNewCallsFirst(t *testing.T) {
 	// B16 holds here too: a short request of an unproven address gets silence.
 	if out := r.put(phone, "INVITE sip:1@E0 SIP/2.0\nv:SIP/2.0/UDP 1.1.1.1;rport\nf:<sip:1@x>;tag=1\nt:<sip:1@x>\ni:1\nCSeq:1 INVITE\n"); len(out) != 0 {
 		t.Errorf("answered with %v", out)
+	}
+}
+
+// TestF15Early: under load a new call is refused with the same answer as by the whole way, its ACK is taken in, and what is not a whole new call
+// goes the whole way.
+func TestF15Early(t *testing.T) {
+	r := newRig(t, Config{Farms: farms(node1, node2, node3)})
+	c := r.p.newPass()
+	c.send, c.load = r, r.p.newLoad()
+	w := &transport.Worker{State: c}
+	level := func(l float64) { c.load.socks[0].level = l }
+	one := func(text string) string {
+		t.Helper()
+		r.sent = nil
+		c.send = r
+		r.p.begin(c, &transport.Message{Bytes: []byte(r.text(text)), From: parseAddr(phone), Listener: r.ls[0], Worker: w})
+		if len(r.sent) > 1 {
+			t.Fatal(r.sent)
+		}
+		if len(r.sent) == 0 {
+			return ""
+		}
+		return r.sent[0].text
+	}
+	level(1)
+	before := c.count.drops[DropOverload].Load()
+	refusal := one(longInvite())
+	if !strings.HasPrefix(refusal, "SIP/2.0 503 ") || c.count.drops[DropOverload].Load() != before+1 || c.count.requests[message.Invite].Load() != 1 {
+		t.Fatalf("%d refused:\n%s", c.count.drops[DropOverload].Load(), refusal)
+	}
+	// Without a UDP worker's load there is no early way.
+	r.p.loads[c.load.slot].Store(1000)
+	if out := r.put(phone, longInvite()); len(out) != 1 || out[0].text != refusal {
+		t.Errorf("the whole way answers\n%v\nthe short one\n%s", out, refusal)
+	}
+	ack := strings.ReplaceAll(longInvite(), "INVITE", "ACK")
+	if out := one(strings.Replace(ack, "To: <sip:600@E0>", "To: "+lines(refusal, "To")[0], 1)); out != "" || c.count.drops[DropAbsorbed].Load() != 1 {
+		t.Errorf("the ACK of a refusal: %q, drops %v", out, r.drops())
+	}
+	for name, text := range map[string]string{
+		"an ACK of another's answer": strings.Replace(ack, "To: <sip:600@E0>", "To: <sip:600@E0>;tag=vbe-AAAAAAAAAAA", 1),
+		"a CANCEL":                   strings.ReplaceAll(longInvite(), "INVITE", "CANCEL"),
+	} {
+		if out := one(text); out == "" || strings.HasPrefix(out, "SIP/2.0 ") {
+			t.Errorf("%s was not forwarded: %q", name, out)
+		}
+	}
+	if out := one(strings.Replace(longInvite(), "CSeq", "X-CSeq", 1)); !strings.HasPrefix(out, "SIP/2.0 400 ") {
+		t.Errorf("without a CSeq: %q", out)
+	}
+	if out := one(strings.Replace(longInvite(), "CSeq", "User-Agent: friendly-scanner\nCSeq", 1)); out != "" {
+		t.Errorf("a scanner is answered: %q", out)
+	}
+	level(0)
+	if out := one(longInvite()); !strings.HasPrefix(out, "INVITE ") {
+		t.Errorf("without load: %q", out)
 	}
 }

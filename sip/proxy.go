@@ -286,11 +286,15 @@ func (p *Proxy) handle(c *pass) {
 			c.node.Heard()
 		}
 	}
-	fault := c.msg.Parse(c.raw)
+	fault := c.msg.Scan(c.raw)
 	if fault == message.FaultNotSIP {
 		c.fault(fault)
 		return
 	}
+	if fault == message.FaultNone && c.load != nil && !c.again && p.early(c) {
+		return
+	}
+	fault = c.msg.Check(fault)
 	if !c.msg.Request() {
 		p.response(c, fault)
 		return

@@ -24,6 +24,21 @@ func (m *Message) check() Fault {
 	return fault
 }
 
+// Peek reads, after Scan, what an answer is made from and no more: the topmost Via, From, To and Call-ID. ok is false if that is not all there
+// in order; Check then says what is wrong.
+func (m *Message) Peek() (ok bool) {
+	f, id := m.First(ViaField), m.First(CallID)
+	if f == nil || id == nil || m.count[CallID] != 1 || m.count[CSeq] != 1 {
+		return false
+	}
+	v, _, ok := NextValue(m.Value(f))
+	if !ok || !m.via.parse(v) || m.checkAddress(From, &m.from, &m.fromTag) != FaultNone || m.checkAddress(To, &m.to, &m.toTag) != FaultNone {
+		return false
+	}
+	m.callID = m.Value(id)
+	return len(m.callID) > 0
+}
+
 func (m *Message) checkAddress(k Kind, a *NameAddr, tag *[]byte) Fault {
 	f := m.First(k)
 	if f == nil {

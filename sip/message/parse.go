@@ -6,7 +6,10 @@ import "bytes"
 
 // Parse reads one message that fills b. It keeps b and everything found points into it: b must not change while m is
 // used. On a datagram the bytes behind Content-Length are cut (RFC 3261 section 18.3).
-func (m *Message) Parse(b []byte) Fault {
+func (m *Message) Parse(b []byte) Fault { return m.Check(m.Scan(b)) }
+
+// Scan is the first half of Parse: it reads the start line, finds the header fields and cuts the body.
+func (m *Message) Scan(b []byte) Fault {
 	m.reset()
 	for len(b) > 0 && (b[0] == '\r' || b[0] == '\n') { // RFC 3261 section 7.5
 		b = b[1:]
@@ -17,8 +20,15 @@ func (m *Message) Parse(b []byte) Fault {
 		return fault
 	}
 	fault = firstOf(fault, m.header())
-	fault = firstOf(fault, m.body())
-	return firstOf(fault, m.check())
+	return firstOf(fault, m.body())
+}
+
+// Check is the second half: it reads the values that every message must have. found is what Scan has found.
+func (m *Message) Check(found Fault) Fault {
+	if found == FaultNotSIP {
+		return found
+	}
+	return firstOf(found, m.check())
 }
 
 func (m *Message) reset() {
