@@ -75,7 +75,7 @@ type Pipe struct {
 }
 
 // NewPipe opens the codecs for one direction of a call. All memory that the pipe will use is allocated here, but
-// for a packet that is held back, which is at the first one.
+// for the states of libopus and room for a packet that is held back: the first one makes them.
 func NewPipe(cfg PipeConfig) (*Pipe, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err

@@ -65,8 +65,13 @@ func TestEncoderConfigBounds(t *testing.T) {
 		{Complexity: -1, Bitrate: 1, Loss: -1},
 		{Complexity: 99, Bitrate: 1 << 30, Loss: 1000, NoFEC: true, Rate: 16000},
 	} {
-		if _, err := NewEncoder(cfg); err != nil {
+		e, err := NewEncoder(cfg)
+		if err != nil {
 			t.Errorf("%+v: %v", cfg, err)
+			continue
+		}
+		if n := e.Encode(make([]byte, 1275), make([]int16, e.cfg.Rate/50)); n == 0 {
+			t.Errorf("%+v: no packet comes out", cfg)
 		}
 	}
 	if _, err := NewEncoder(EncoderConfig{Rate: 44100}); err == nil {
