@@ -19,7 +19,8 @@ const (
 	maxLoads = 64
 	loadRise = 0.1  // per half of Config.Overload that the queue stands: all new calls are refused after some ten
 	loadSoft = 0.05 // for the first one: the level was nearly right before
-	shrinks  = 0.9  // a queue that has less than this part of what it had half before is on its way out: more would be too much
+	shrinks  = 0.9  // a queue that holds less than this part of what it held is on its way out: to refuse more would be too much,
+	roomy    = 0.5  // unless it holds more than this part of its buffer: what overflows belongs to calls that are served
 	loadFall = 0.02 // per half that it does not: slower, as what is refused returns
 	maxLoad  = 2    // above 1 registrations and the like are refused too
 )
@@ -36,7 +37,7 @@ type sockLoad struct {
 	last    time.Time // when it was
 	drained time.Time // when the socket was last known to hold less than a batch
 	stepped time.Time
-	backlog int // bytes, at the last half in which the queue stood; 0 if it did not
+	backlog float64 // what it held at the last half in which the queue stood, of its buffer; 0 if it did not
 	level   float64
 }
 
@@ -63,8 +64,8 @@ func (p *Proxy) observe(c *pass, in *transport.Message) {
 	}
 }
 
-// backlogger tells how many bytes wait in the socket; 0: not known.
-type backlogger interface{ Backlog() int }
+// backlogger tells how full the socket is, 0 to 1; 0: not known.
+type backlogger interface{ Backlog() float64 }
 
 // batch moves the level; changed tells if it did.
 func (s *sockLoad) batch(full bool, now time.Time, standing time.Duration, w backlogger) (changed bool) {
@@ -81,12 +82,13 @@ func (s *sockLoad) batch(full bool, now time.Time, standing time.Duration, w bac
 	s.stepped = now
 	old := s.level
 	if now.Sub(s.drained) >= standing {
-		before := s.backlog
-		s.backlog = max(1, w.Backlog())
+		before, known := s.backlog, w.Backlog()
+		s.backlog = max(known, 1e-6)
 		switch {
-		case before == 0:
+		case known > 0 && known < roomy && before == 0:
 			s.level += loadSoft
-		case s.backlog == 1 || float64(s.backlog) >= shrinks*float64(before):
+		case known > 0 && known < roomy && known < shrinks*before:
+		default:
 			s.level += loadRise
 		}
 		s.level = min(maxLoad, s.level)

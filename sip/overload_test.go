@@ -11,31 +11,32 @@ import (
 )
 
 // waits is a backlog of a fixed size.
-type waits int
+type waits float64
 
-func (w waits) Backlog() int { return int(w) }
+func (w waits) Backlog() float64 { return float64(w) }
 
-// TestF15LoadHolds: while a standing queue shrinks the level stays, where it does not it rises.
+// TestF15LoadHolds: while a standing queue shrinks the level stays; where it does not, nearly fills its buffer or is not known, it rises.
 func TestF15LoadHolds(t *testing.T) {
 	const standing = 100 * time.Millisecond
 	s, now := sockLoad{}, time.Unix(1_000_000, 0)
-	half := func(backlog int) float64 {
+	half := func(backlog float64) float64 {
 		for range 50 {
 			now = now.Add(time.Millisecond)
 			s.batch(true, now, standing, waits(backlog))
 		}
 		return s.level
 	}
-	for range 3 { // it stands from the third on
-		half(1000)
+	half(0.1)
+	half(0.1)
+	if first := half(0.1); first != loadSoft { // it stands from here on
+		t.Errorf("the first step is %v", first)
 	}
 	for _, step := range []struct {
-		backlog int
-		rises   float64
-	}{{1000, 0.1}, {2000, 0.1}, {1500, 0}, {1000, 0}, {950, 0.1}, {500, 0}, {0, 0.1}} {
+		backlog, rises float64
+	}{{0.1, 0.1}, {0.2, 0.1}, {0.15, 0}, {0.1, 0}, {0.095, 0.1}, {0.05, 0}, {0, 0.1}, {0.9, 0.1}, {0.7, 0.1}, {0.4, 0}} {
 		before := s.level
 		if after := half(step.backlog); after < before+step.rises-1e-9 || after > before+step.rises+1e-9 {
-			t.Errorf("backlog %d: from %v to %v, want %v more", step.backlog, before, after, step.rises)
+			t.Errorf("backlog %v: from %v to %v, want %v more", step.backlog, before, after, step.rises)
 		}
 	}
 }

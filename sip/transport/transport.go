@@ -81,19 +81,19 @@ type Worker struct {
 	full   bool   // the batch had no room for more
 
 	t       *Transport
-	backlog func() int // see Backlog; nil: not known
-	slot    int        // whose counters to use
-	out     []*batch   // by Listener.index; nil entries: send at once
-	msg     Message    // the one message in flight, reused
+	backlog func() float64 // see Backlog; nil: not known
+	slot    int            // whose counters to use
+	out     []*batch       // by Listener.index; nil entries: send at once
+	msg     Message        // the one message in flight, reused
 }
 
 // Batch numbers the read batch that the message in flight belongs to, and tells if it was full, so that more may wait in the socket. A
 // connection has no batches: 0.
 func (w *Worker) Batch() (serial uint64, full bool) { return w.serial, w.full }
 
-// Backlog is about how many bytes of the kernel's wait in the socket that the message in flight came through; 0 where that is not known. It is a
+// Backlog is about how full the socket is that the message in flight came through, from 0 to 1 of its buffer; 0 where that is not known. It is a
 // system call.
-func (w *Worker) Backlog() int {
+func (w *Worker) Backlog() float64 {
 	if w.backlog == nil {
 		return 0
 	}

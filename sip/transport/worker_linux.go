@@ -238,15 +238,16 @@ func (w *kernelWorker) read(k *kernelSocket) {
 	}
 }
 
-// waiting is the memory that the datagrams take which wait in the socket.
-func (w *kernelWorker) waiting() int {
-	var info [9]uint32 // SK_MEMINFO_VARS of include/uapi/linux/sock_diag.h; the first is SK_MEMINFO_RMEM_ALLOC
+// waiting is the part of the socket's buffer that is taken by datagrams which wait in it.
+func (w *kernelWorker) waiting() float64 {
+	var info [9]uint32 // SK_MEMINFO_VARS of include/uapi/linux/sock_diag.h
+	const memory, room = 0, 1
 	size := uint32(unsafe.Sizeof(info))
 	if _, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(w.reading), unix.SOL_SOCKET, unix.SO_MEMINFO, uintptr(unsafe.Pointer(&info)),
-		uintptr(unsafe.Pointer(&size)), 0); errno != 0 {
+		uintptr(unsafe.Pointer(&size)), 0); errno != 0 || info[room] == 0 {
 		return 0
 	}
-	return int(info[0])
+	return float64(info[memory]) / float64(info[room])
 }
 
 // overflow reads the socket's count of lost datagrams, which the kernel adds to a message once there are any.
