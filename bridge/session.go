@@ -27,6 +27,7 @@ type session struct {
 	mu       sync.Mutex // guards the rest
 	snapshot Call
 	lost     bool // an event did not fit into the inbox
+	over     bool // the call ended: nothing is read from the inbox any more
 	final    bool // the record is to be deleted
 	disowned bool // another process has the call: the record is his
 	rev      uint64
@@ -58,18 +59,44 @@ func newSession(b *Bridge, n *node, c Call, rev uint64) *session {
 
 // post puts an input into the call's queue. One that does not fit is not waited for: the node is read again instead.
 func (s *session) post(in any) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	select {
-	case s.inbox <- in:
-		return true
 	case <-s.gone:
 		return false
 	default:
 	}
-	s.mu.Lock()
+	if s.over {
+		return false
+	}
+	select {
+	case s.inbox <- in:
+		return true
+	default:
+	}
 	s.lost = true
-	s.mu.Unlock()
 	s.b.stats.gaps.Add(1)
 	return false
+}
+
+// orphans hangs up channels that came for the call while it ended: nobody else waits for them. One that recovery made has a far end, which would
+// hear nothing for ever.
+func (s *session) orphans(ctx context.Context) {
+	s.mu.Lock()
+	s.over = true
+	s.mu.Unlock()
+	for {
+		select {
+		case in := <-s.inbox:
+			if ev, is := in.(*ari.StasisStart); is {
+				if n := s.b.node(NodeID(ev.Head().AsteriskID), nil); n != nil {
+					_ = n.client.Hangup(ctx, ev.Channel.ID, causeNormal)
+				}
+			}
+		default:
+			return
+		}
+	}
 }
 
 // record is the call as of its last step.
@@ -128,6 +155,7 @@ func (s *session) run(ctx context.Context) {
 			s.final = true
 			s.mu.Unlock()
 			s.wakeWriter()
+			s.orphans(ctx)
 			return
 		}
 		s.reread(ctx)

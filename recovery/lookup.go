@@ -39,8 +39,8 @@ func sortJobs(jobs []job) {
 	})
 }
 
-// legsOf are the answered legs of a call on a node. Legs that ring are left to the bridge role: there is no dialog to go on with (B46), and it
-// tries elsewhere or fails them at once. Of a node that lives the lost ones only: what is up there is a new process's, or was kept.
+// legsOf are the answered legs of a call on a node. For legs that ring there is no dialog to go on with (B46): unanswered.go
+// ends them. Of a node that lives the lost ones only: what is up there is a new process's, or was kept.
 func legsOf(c *bridge.Call, node bridge.NodeID, lives bool) []job {
 	var jobs []job
 	for _, l := range c.Legs {

@@ -293,6 +293,9 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 		if early, ok := r.backSince(d); ok {
 			r.tasks.Go(func() { r.Back(ctx, early) }) // it was back before its crash was begun
 		}
+		var beside sync.WaitGroup
+		defer beside.Wait()
+		beside.Go(func() { r.speak(work, d, b.calls, log) })
 	}
 	if err := w.run(work); err != nil {
 		return false, err

@@ -141,6 +141,8 @@ func fieldName(name string) string {
 		return "content-length"
 	case "c":
 		return "content-type"
+	case "v":
+		return "via"
 	}
 	return name
 }

@@ -27,8 +27,7 @@ func (p *Proxy) who(c *pass) bool {
 		p.refuse(c, 403, "PSTN Not Allowed", DropPSTN)
 		return false
 	}
-	open := p.cfg.Auth == nil && len(c.policy.trunks) == 0
-	if open || m.Method() == message.Ack || m.Method() == message.Cancel || p.provesDialog(c) {
+	if p.nobodyProves(c) || m.Method() == message.Ack || m.Method() == message.Cancel || p.provesDialog(c) {
 		return true
 	}
 	if t := p.trunk(c); t != nil {
@@ -49,6 +48,9 @@ func (p *Proxy) who(c *pass) bool {
 	}
 	return p.digest(c)
 }
+
+// nobodyProves tells that no source has to prove anything: neither accounts nor trunks are given.
+func (p *Proxy) nobodyProves(c *pass) bool { return p.cfg.Auth == nil && len(c.policy.trunks) == 0 }
 
 // digest lets a request pass whose password is right, and challenges the others.
 func (p *Proxy) digest(c *pass) bool {

@@ -34,8 +34,7 @@ func (p *Proxy) media(c *pass) bool {
 		return true
 	}
 	if m.Method() == message.Bye {
-		// Told when the BYE has left, so that media's pace does not hold it up; and only if the sender proves that he takes part: the
-		// farm refuses a forged BYE, but the media would be gone.
+		// Told when the BYE has left, so that media's pace does not hold it up; and only if the sender proves that he takes part.
 		c.ending = c.inside || c.routed
 		return true
 	}

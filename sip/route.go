@@ -100,6 +100,11 @@ func (p *Proxy) fromOutside(c *pass, rest []byte) bool {
 	}
 	u := m.Target()
 	inDialog := len(m.ToTag()) > 0
+	if inDialog && !c.routed && p.nobodyProves(c) && m.Method() != message.Ack && m.Method() != message.Cancel {
+		// Nobody has a password here, and still a call belongs to its two ends: who speaks inside of it has our signed Route (F34).
+		p.refuse(c, 481, "Call/Transaction Does Not Exist", DropNoDialog)
+		return false
+	}
 	if inDialog || c.routed {
 		// The Request-URI is the farm node's Contact. It counts more than the cookie, as the dialog may have moved to another
 		// node; but only a farm node is a target.

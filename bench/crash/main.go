@@ -105,7 +105,7 @@ func build(ctx context.Context, root string) (string, error) {
 type scenario struct {
 	name, about string
 	nodes       [2]int // call and conference
-	change      func(*lab.Config)
+	change      func(*lab.Config) (undo func(), err error)
 	play        func(ctx context.Context, l *bench) error
 }
 
@@ -134,7 +134,11 @@ func (s scenario) run(ctx context.Context, out io.Writer, cfg config, i int) (er
 	}
 	fmt.Fprintf(out, "\n== %s: %s\n", s.name, s.about)
 	if s.change != nil {
-		s.change(&cfg.lab)
+		undo, err := s.change(&cfg.lab)
+		if err != nil {
+			return err
+		}
+		defer undo()
 	}
 	l, err := lab.Start(ctx, cfg.lab)
 	if err != nil {

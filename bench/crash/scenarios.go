@@ -18,7 +18,7 @@ var scenarios = []scenario{
 	{name: "calm", about: "nothing happens: the longest silence without a strike", nodes: [2]int{2, 1}, play: calm},
 	{name: "F1", about: "SIGKILL of a call node: UDP, TCP and WSS, both roles, 0-3 Record-Routes", nodes: [2]int{2, 1}, play: killed},
 	{name: "F1r", about: "the same, seen over the network only, as a node of another machine", nodes: [2]int{2, 1},
-		change: func(c *lab.Config) { c.NoPIDFiles = true }, play: killed},
+		change: func(c *lab.Config) (func(), error) { c.NoPIDFiles = true; return func() {}, nil }, play: killed},
 	{name: "F2", about: "SIGSTOP of a call node, SIGCONT when all calls are back", nodes: [2]int{2, 1}, play: stopped},
 	{name: "F3", about: "the node that takes the calls over is killed 300 ms after the re-INVITEs begin", nodes: [2]int{3, 1}, play: twice},
 	{name: "F5", about: "crash while a phone's re-INVITE, hold, REFER or BYE is unanswered", nodes: [2]int{2, 1}, play: midway},

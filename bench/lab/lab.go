@@ -2,10 +2,13 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"sync"
 	"time"
@@ -27,14 +30,15 @@ type Config struct {
 	Phones           netip.Addr // the callers have the addresses after it; default 127.20.0.0
 	Called           netip.Addr // network of the callees; default 127.30.0.0
 
-	NoRecovery  bool     // shows what is lost without
-	Recovery    []string // more flags of recovery
-	Controllers int      // recoveries at once; default 1
-	NoPIDFiles  bool     // recovery sees the nodes over the network only
-	HEP         netip.AddrPort
-	Bridge      []string // more flags of bridge
-	Edge        []string // more flags of sip
-	Enter       func(name string) []string
+	NoRecovery  bool                       // shows what is lost without
+	Recovery    []string                   // more flags of recovery
+	Controllers int                        // recoveries at once; default 1
+	NoPIDFiles  bool                       // recovery sees the nodes over the network only
+	HEP         netip.AddrPort             // where farms and edge send HEP; default: to recovery
+	Watch       netip.Addr                 // where recovery is; default: Inside
+	Bridge      []string                   // more flags of bridge
+	Edge        []string                   // more flags of sip
+	Enter       func(name string) []string // see farms.Config
 }
 
 func (c *Config) fill() (err error) {
@@ -45,6 +49,9 @@ func (c *Config) fill() (err error) {
 		if !a.field.IsValid() {
 			*a.field = netip.MustParseAddr(a.value)
 		}
+	}
+	if !c.Watch.IsValid() {
+		c.Watch = c.Inside
 	}
 	if c.Out == nil {
 		c.Out = io.Discard
@@ -96,7 +103,7 @@ func Start(ctx context.Context, cfg Config) (*Lab, error) {
 	began := time.Now()
 	l.System, err = farms.Start(farms.Config{
 		Root: cfg.Root, Binary: cfg.Binary, Dir: cfg.Dir, Public: cfg.Public, Inside: cfg.Inside, Call: cfg.Call, Conference: cfg.Conference, Registrar: 1,
-		Modules: cfg.Modules, Capture: netip.AddrPortFrom(cfg.Inside, 9060), HEP: cfg.HEP, Bridge: bridge, Recovery: recovery,
+		Modules: cfg.Modules, Capture: netip.AddrPortFrom(cfg.Watch, 9060), Watch: cfg.Watch, HEP: cfg.HEP, Bridge: bridge, Recovery: recovery,
 		Controllers: cfg.Controllers, NoPIDFiles: cfg.NoPIDFiles, Enter: cfg.Enter,
 		EdgeArgs: append([]string{"--listen", "wss:" + netip.AddrPortFrom(cfg.Public, wssPort).String()}, cfg.Edge...),
 	})
@@ -131,6 +138,44 @@ const wssPort = 5443
 
 // StoreURL is where the system keeps its records.
 func (l *Lab) StoreURL() string { return "nats://" + netip.AddrPortFrom(l.cfg.Inside, 4222).String() }
+
+// Steer has the edge send new calls to the first call node only ("drain"), or to all of them again ("up").
+func (l *Lab) Steer(verb string) error {
+	for _, n := range l.Farm("call")[1:] {
+		q := url.Values{"node": {n.SIP.String()}}
+		res, err := http.Post("http://"+l.Admin("sip").String()+"/farm/"+verb+"?"+q.Encode(), "", nil)
+		if err != nil {
+			return err
+		}
+		text, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("edge: %s of %s: %s: %s", verb, n.ID, res.Status, text)
+		}
+	}
+	return nil
+}
+
+// EndAll ends every call that the bridge knows, so that nobody hears of it later.
+func (l *Lab) EndAll(ctx context.Context) error {
+	var calls []struct{ ID string }
+	res, err := http.Get("http://" + l.API().String() + "/v1/calls")
+	if err != nil {
+		return err
+	}
+	err = json.NewDecoder(res.Body).Decode(&calls)
+	_ = res.Body.Close()
+	for _, c := range calls {
+		req, err := http.NewRequestWithContext(ctx, http.MethodDelete, "http://"+l.API().String()+"/v1/calls/"+c.ID, nil)
+		if err != nil {
+			return err
+		}
+		if res, err := http.DefaultClient.Do(req); err == nil {
+			_ = res.Body.Close()
+		}
+	}
+	return err
+}
 
 // awake returns when a call between two phones and one into a conference are answered: the bridge has its event streams then, and the
 // edge its probes.

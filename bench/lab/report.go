@@ -1,9 +1,13 @@
 package lab
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -60,6 +64,61 @@ func (l *Lab) Losses() []string {
 					steps += fmt.Sprintf(" %s %d", s.Name, s.At.Sub(c.Since).Milliseconds())
 				}
 				out = append(out, fmt.Sprintf("%s: leg %s is %s: %s (%s)", c.Node, leg.Leg, leg.Result, leg.Reason, steps))
+			}
+		}
+	}
+	return out
+}
+
+// Watching waits until the first controller takes every call and conference node for alive, and the edge for up.
+func (l *Lab) Watching(ctx context.Context) error {
+	want := len(l.Farm("call")) + len(l.Farm("conference"))
+	for began := time.Now(); ; Sleep(ctx, 50*time.Millisecond) {
+		alive, err1 := states(l.Controller(0), "alive")
+		up, err2 := states(l.Admin("sip"), "up")
+		if err := errors.Join(err1, err2); err == nil && alive == want && up == len(l.Nodes) {
+			return nil
+		}
+		if time.Since(began) > 30*time.Second || ctx.Err() != nil {
+			return fmt.Errorf("recovery sees %d of %d nodes after 30 s, the edge %d of %d: %w", alive, want, up, len(l.Nodes), errors.Join(err1, err2))
+		}
+	}
+}
+
+// states counts the farm nodes that an admin port's status has in a state.
+func states(admin netip.AddrPort, state string) (n int, err error) {
+	client := http.Client{Timeout: 5 * time.Second}
+	res, err := client.Get("http://" + admin.String() + "/status")
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	var status struct {
+		Nodes []struct{ State string } `json:"farm_nodes"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&status); err != nil {
+		return 0, err
+	}
+	for _, node := range status.Nodes {
+		if node.State == state {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// Reasons are the first words of recovery's reasons for legs that did not come back since a moment.
+func (l *Lab) Reasons(since time.Time) []string {
+	crashes, err := l.Crashes(0)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var out []string
+	for _, c := range crashes {
+		for _, leg := range c.Legs {
+			if c.Detected.After(since) && leg.Result != "recovered" {
+				reason, _, _ := strings.Cut(leg.Reason, ":")
+				out = append(out, leg.Result+" "+reason)
 			}
 		}
 	}

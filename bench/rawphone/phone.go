@@ -300,7 +300,7 @@ func (p *Phone) Take(ctx context.Context, match func(*Message) bool) (*Message, 
 		select {
 		case <-wake:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("phone %s: %w; received: %s", p.cfg.User, ctx.Err(), p.summary())
+			return nil, fmt.Errorf("phone %s: %w; received: %s", p.cfg.User, ctx.Err(), p.Summary())
 		}
 	}
 }
@@ -320,7 +320,8 @@ func (p *Phone) Forget() {
 	clear(p.seen)
 }
 
-func (p *Phone) summary() string {
+// Summary is everything that came, a line each.
+func (p *Phone) Summary() string {
 	s := ""
 	for _, m := range p.Messages() {
 		s += "\n  " + m.At.Format("05.000 ") + m.Start + " (" + m.Get("CSeq") + ")"

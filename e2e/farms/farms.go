@@ -41,12 +41,13 @@ type Config struct {
 	HEP         netip.AddrPort // where farms and edge send it; default: Capture; neither: no capture
 	Secret      string         // of the edge; default: a random one
 
-	AsteriskArgs, MediaArgs, EdgeArgs []string // more flags of asterisk-config, media and sip
-	Bridge                            []string // flags of `rtcedge bridge` beside --ari and --api; nil: no bridge
-	Recovery                          []string // flags of `rtcedge recovery` beside those that follow from the system; nil: no recovery
-	Controllers                       int      // how many of them; default 1
-	NoPIDFiles                        bool     // recovery sees the nodes over the network only, as those of other machines
-	Modules                           string   // a module directory of asterisk-patch/build.sh for call and conference nodes; "": Debian's
+	AsteriskArgs, MediaArgs, EdgeArgs []string   // more flags of asterisk-config, media and sip
+	Bridge                            []string   // flags of `rtcedge bridge` beside --ari and --api; nil: no bridge
+	Recovery                          []string   // flags of `rtcedge recovery` beside those that follow from the system; nil: no recovery
+	Controllers                       int        // how many of them; default 1
+	Watch                             netip.Addr // where recovery is; default: Inside
+	NoPIDFiles                        bool       // recovery sees the nodes over the network only, as those of other machines
+	Modules                           string     // a module directory of asterisk-patch/build.sh for call and conference nodes; "": Debian's
 
 	// Enter is what runs a node's or role's command somewhere else: the prefix of its command line; nil: here.
 	Enter func(name string) []string
@@ -64,6 +65,7 @@ type System struct {
 	Edge     *Process
 	BridgeP  *Process   // nil without a bridge
 	RecoverP []*Process // the controllers
+	Others   []*Process
 }
 
 // Internal is the edge's address as farms see it.
@@ -104,6 +106,9 @@ func (c *Config) fill() error {
 	}
 	if !c.HEP.IsValid() {
 		c.HEP = c.Capture
+	}
+	if !c.Watch.IsValid() {
+		c.Watch = c.Inside
 	}
 	if c.Users == 0 {
 		c.Users = 9
@@ -239,7 +244,7 @@ func (c *Config) capture(i int) netip.AddrPort {
 
 // Controller is the admin port of the i-th recovery.
 func (c *Config) Controller(i int) netip.AddrPort {
-	return netip.AddrPortFrom(c.Inside, c.Admin("recovery").Port()+uint16(i))
+	return netip.AddrPortFrom(c.Watch, c.Admin("recovery").Port()+uint16(i))
 }
 
 // StartRecovery runs the i-th `rtcedge recovery` over the call and conference nodes; a capture of its own comes to each.
@@ -259,6 +264,17 @@ func (s *System) StartRecovery(i int, more ...string) (*Process, error) {
 		name += fmt.Sprint(i + 1)
 	}
 	return s.program(name, "recovery", s.Controller(i), append(append(args, s.Recovery...), more...)...)
+}
+
+// StartCapture runs a recovery that is nothing but a capture with HOMER's API: the one node that it watches never lived. It ends with the system.
+func (s *System) StartCapture(hep, api netip.AddrPort, token string) (*Process, error) {
+	admin := netip.AddrPortFrom(s.Inside, s.Admin("recovery").Port()+100)
+	p, err := s.program("homer", "recovery", admin, "--capture", "udp:"+hep.String(), "--capture-api", api.String(), "--capture-api-token", token,
+		"--farm", "http://none:none@"+netip.AddrPortFrom(s.Inside, 1).String())
+	if err == nil {
+		s.Others = append(s.Others, p)
+	}
+	return p, err
 }
 
 // role runs a role of rtcedge and waits for its admin port to be ready.
@@ -312,7 +328,7 @@ func (s *System) Processes() []*Process {
 	for _, n := range s.Nodes {
 		out = append(out, n.Process)
 	}
-	for _, p := range append([]*Process{s.Media, s.Edge, s.BridgeP}, s.RecoverP...) {
+	for _, p := range slices.Concat([]*Process{s.Media, s.Edge, s.BridgeP}, s.RecoverP, s.Others) {
 		if p != nil {
 			out = append(out, p)
 		}

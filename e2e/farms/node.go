@@ -61,7 +61,7 @@ func (c *Config) startNode(role, id string, ip netip.Addr, more ...string) (*Nod
 
 // ready returns when the node answers ARI with its own name.
 func (n *Node) ready() error {
-	err := n.until("answer to ARI", 20*time.Second, func() bool {
+	err := n.until("answer to ARI", time.Minute, func() bool {
 		var info struct {
 			System struct{ Version string }
 			Config struct{ Name string }
@@ -76,7 +76,7 @@ func (n *Node) ready() error {
 		return err
 	}
 	// ARI answers before PJSIP's last module is there.
-	return n.until("full boot", 20*time.Second, func() bool { return strings.Contains(n.CLI("core waitfullybooted"), "fully booted") })
+	return n.until("full boot", time.Minute, func() bool { return strings.Contains(n.CLI("core waitfullybooted"), "fully booted") })
 }
 
 // Restart runs a node again that was stopped or killed, as its supervisor would.
