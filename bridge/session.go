@@ -281,7 +281,8 @@ func (s *session) write(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for !s.writeOnce(ctx) {
+		last, ok := s.writeOnce(ctx)
+		for ; !ok; last, ok = s.writeOnce(ctx) {
 			s.b.stats.unsaved.Add(1)
 			select {
 			case <-ctx.Done():
@@ -289,31 +290,30 @@ func (s *session) write(ctx context.Context) {
 			case <-time.After(saveAgain):
 			}
 		}
-		s.mu.Lock()
-		over := s.final || s.disowned
-		s.mu.Unlock()
-		if over {
+		if last {
 			return
 		}
 	}
 }
 
-func (s *session) writeOnce(ctx context.Context) bool {
+// writeOnce writes the newest state. last tells that it was the end: the call may end while an earlier state is on its way to the store, and its
+// record would stay if the writer went then.
+func (s *session) writeOnce(ctx context.Context) (last, ok bool) {
 	s.mu.Lock()
 	c, rev, final, disowned := s.snapshot, s.rev, s.final, s.disowned
 	s.mu.Unlock()
 	if disowned {
-		return true
+		return true, true
 	}
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	bucket := s.b.buckets.calls
 	if final {
-		return bucket.Delete(ctx, c.ID, 0) == nil
+		return true, bucket.Delete(ctx, c.ID, 0) == nil
 	}
 	text, err := json.Marshal(c)
 	if err != nil {
-		return true // a record always marshals
+		return false, true // a record always marshals
 	}
 	if rev == 0 {
 		rev, err = bucket.Create(ctx, c.ID, text)
@@ -321,15 +321,15 @@ func (s *session) writeOnce(ctx context.Context) bool {
 		rev, err = bucket.Update(ctx, c.ID, text, rev)
 	}
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrNotFound) {
-		return s.conflict(ctx, bucket, c.ID)
+		return false, s.conflict(ctx, bucket, c.ID)
 	}
 	if err != nil {
-		return false
+		return false, false
 	}
 	s.mu.Lock()
 	s.rev = rev
 	s.mu.Unlock()
-	return true
+	return false, true
 }
 
 // conflict reads what somebody else wrote; the call's goroutine decides about it, and the next try is against his revision.
