@@ -22,6 +22,7 @@ const (
 	slotTime      = 1500 * time.Millisecond // a phone that does not answer keeps others waiting no longer
 	askEvery      = 40 * time.Millisecond
 	existsEvery   = 400 * time.Millisecond
+	lastWords     = 400 * time.Millisecond // how long what a node said before its end may wait in an edge's queue
 	captureLag    = 150 * time.Millisecond // what the node said last, a BYE perhaps, has to reach the history
 	pendingWait   = 2 * time.Second        // for the answer to an INVITE that the dead node had under way
 	storePause    = 100 * time.Millisecond

@@ -289,12 +289,16 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 	log.Warn("recovering", "reason", d.Reason, "taken_over", taken)
 	// Who lives is not fenced, whatever a crash says that only the store tells of (F34).
 	if seen || !r.cfg.Farm.Alive(d.Node, d.SIP) {
-		r.fence(work, d, log)
+		var beside sync.WaitGroup
+		defer beside.Wait()
+		if d.Gone {
+			beside.Go(func() { r.fenceLater(work, d, log) })
+		} else {
+			r.fence(work, d, log)
+		}
 		if early, ok := r.backSince(d); ok {
 			r.tasks.Go(func() { r.Back(ctx, early) }) // it was back before its crash was begun
 		}
-		var beside sync.WaitGroup
-		defer beside.Wait()
 		beside.Go(func() { r.speak(work, d, b.calls, log) })
 	}
 	if err := w.run(work); err != nil {
@@ -335,6 +339,14 @@ func (r *Recoverer) fence(ctx context.Context, d Death, log *slog.Logger) {
 		})
 	}
 	all.Wait()
+}
+
+// fenceLater is for a node whose process is gone. It can speak into no dialog, and what it said last may wait in an edge's queue: the BYEs of a
+// node that was stopped in order, which the fence would swallow (B45).
+func (r *Recoverer) fenceLater(ctx context.Context, d Death, log *slog.Logger) {
+	if sleep(ctx, lastWords) && !r.cfg.Farm.Alive(d.Node, d.SIP) {
+		r.fence(ctx, d, log)
+	}
 }
 
 func (r *Recoverer) count(f func(*Stats)) {

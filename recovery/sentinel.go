@@ -25,6 +25,7 @@ type Death struct {
 	Since  time.Time // when the first witness turned bad
 	At     time.Time // when the verdict fell
 	Reason string
+	Gone   bool // its process is gone: it says nothing any more
 }
 
 // Return is a dead node that answers again. Epoch tells whether it is a new process.
@@ -210,7 +211,8 @@ func (s *Sentinel) judge(ctx context.Context, n *watched) {
 		s.cfg.Logger.Warn("node is dead", "node", n.known.id, "reason", reason)
 		s.show(n, verdict, reason)
 		if s.cfg.Dead != nil {
-			s.cfg.Dead(ctx, Death{Node: n.known.id, Epoch: n.known.epoch, SIP: n.known.sip, Roles: n.known.roles, Since: n.detector.bad(), At: time.Now(), Reason: reason})
+			s.cfg.Dead(ctx, Death{Node: n.known.id, Epoch: n.known.epoch, SIP: n.known.sip, Roles: n.known.roles, Since: n.detector.bad(), At: time.Now(), Reason: reason,
+				Gone: n.detector.signs[Process] == Refused})
 		}
 		return
 	}

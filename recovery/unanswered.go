@@ -185,12 +185,13 @@ func (r *Recoverer) speak(ctx context.Context, d Death, calls *store.Bucket, log
 		log.Warn("what waits for the node is not ended", "err", err)
 		return
 	}
-	// What is open now stays so: later requests meet the fence, and a later answer of the node as well.
-	open := history.Unanswered(ctx, d.SIP, ids)
 	for n, pause := range againAfter {
 		if !sleep(ctx, pause) {
 			return
 		}
+		// Asked each time: until the fence stands, more may come. What was answered above is still open for the capture, which is how it is
+		// answered again.
+		open := history.Unanswered(ctx, d.SIP, ids)
 		for _, u := range open {
 			if err := u.send(); err != nil && n == 0 {
 				log.Warn("a request of a dead node stays open", "call_id", u.CallID, "method", u.Method, "err", err)
