@@ -275,4 +275,3 @@ func inform(ctx context.Context, p *lab.Leg) (statuses []int, err error) {
 	}
 	return statuses, nil
 }
-
