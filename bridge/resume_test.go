@@ -1,0 +1,53 @@
+package bridge
+
+import (
+	"testing"
+	"time"
+)
+
+// TestB52AppliedAgain: what a leg had when its node died it has on the next one: mute, hold, the moderator's rights, its recording, its time limit, and a
+// PIN of which half was typed. In a conference everybody is in one bridge again, without tones.
+func TestB52AppliedAgain(t *testing.T) {
+	limit := time.Unix(1000, 0).Add(time.Hour)
+	p := newPlay(t, Call{Bridge: "b-call", Conference: "7000", PIN: "1234", ModeratorPIN: "99", Tones: true, MutedAll: true, Locked: true, Recording: "call-bridge-1",
+		Recordings: []string{"call-bridge-1", "call-leg-2"}, Legs: []Leg{
+			{ID: "mod", Node: "n1", Role: LegIn, State: LegUp, Moderator: true, Limit: limit},
+			{ID: "muted", Node: "n1", Role: LegIn, State: LegUp, Muted: true},
+			{ID: "held", Node: "n1", Role: LegIn, State: LegUp, Held: true, Muted: true, Waiting: waitHold},
+			{ID: "taped", Node: "n1", Role: LegIn, State: LegUp, Muted: true, Recording: "call-leg-2"},
+			{ID: "typing", Node: "n1", Role: LegIn, State: LegUp, Waiting: waitPIN, Digits: "12", Answered: time.Unix(1000, 0)},
+		}})
+	p.want(seen{node: "n1", crashed: true})
+	p.want(stasis("n2", "mutedr1", "resume", "call", "muted"), "create bridge b-call", "join mutedr1", "mute mutedr1 in on", "record call-bridge-3")
+	p.want(stasis("n2", "modr1", "resume", "call", "mod"), "join modr1")
+	p.want(stasis("n2", "heldr1", "resume", "call", "held"), "music heldr1 on")
+	p.want(stasis("n2", "tapedr1", "resume", "call", "taped"), "join tapedr1", "mute tapedr1 in on", "snoop tapedr1 call-leg-4")
+	p.want(stasis("n2", "typingr1", "resume", "call", "typing"), "play typingr1 call.p1")
+
+	c := p.m.call
+	if l := c.Leg("modr1"); l == nil || !l.Moderator || l.Muted || !l.Limit.Equal(limit) {
+		t.Errorf("moderator: %+v", l)
+	}
+	if l := c.Leg("heldr1"); l == nil || !l.Held || !l.Muted || l.Waiting != waitHold {
+		t.Errorf("held: %+v", l)
+	}
+	if !c.Locked || !c.MutedAll || c.PIN != "1234" {
+		t.Errorf("conference: %+v", c)
+	}
+	p.want(p.command(Command{Do: CmdHold, Leg: "heldr1"}), "music heldr1", "join heldr1", "mute heldr1 in on")
+	for _, digit := range []string{"3", "4"} {
+		p.m.digit("typingr1", digit)
+		p.m.take()
+	}
+	p.m.digit("typingr1", "#")
+	if l := c.Leg("typingr1"); l.Waiting != "" || !l.Muted {
+		t.Errorf("a PIN that was typed over the crash: %+v", l)
+	}
+	p.m.take()
+	if p.m.command(Command{Do: CmdLock, By: "mutedr1", On: false}) == nil || p.m.command(Command{Do: CmdLock, By: "modr1", On: false}) != nil {
+		t.Error("who may unlock the conference has changed")
+	}
+	p.m.take()
+	p.m.now = limit
+	p.want(tick{}, "hangup modr1 16", "play call.p3") // the tone of who leaves
+}
