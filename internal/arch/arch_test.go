@@ -67,6 +67,7 @@ var allowed = map[string][]string{
 	"bench/sipload":  {"bench/meter"},
 	"bench/rtpload":  {"bench/meter", "media/ng", "media/sdp", "media/mediatest", "transcode/*"},
 	"bench/farms":    {"e2e/farms"},
+	"bench/farmload": {"bench/meter", "bench/rawphone", "e2e/farms", "internal/store", "sip/siptest", "transcode/*"},
 	"e2e/farms":      nil,
 	"e2e":            {"e2e/farms", "internal/store", "bench/rawphone", "bench/lab", "sip/siptest", "media/mediatest", "media/ng", "media/sdp", "transcode/*"},
 }
