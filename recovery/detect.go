@@ -158,7 +158,8 @@ func (d *detector) verdict(now time.Time, isolated bool) (Verdict, string) {
 	case ari == Good || options == Good:
 		return Alive, ""
 	case host == Good && ari == Silent && options != Unseen:
-		return judge(min(lasts(ARI), lasts(Options)), limit(d.rule.Hang), "its host takes connections, but neither ARI nor SIP answers")
+		// Since the host does: where a network comes back, connections are there first, and the other two have said nothing since it was cut (F18).
+		return judge(min(lasts(Host), lasts(ARI), lasts(Options)), limit(d.rule.Hang), "its host takes connections, but neither ARI nor SIP answers")
 	case d.silent():
 		return judge(min(lasts(Host), lasts(ARI), lasts(Options)), limit(d.rule.Lost), "nothing answers")
 	}

@@ -58,6 +58,7 @@ func TestB44Verdicts(t *testing.T) {
 		{"ARI hangs, SIP answers", false, []any{lives, 10, look{Unseen, Good, Silent, Good}, 100}, -1, -1},
 		{"SIP hangs, ARI answers", false, []any{lives, 10, look{Unseen, Good, Good, Silent}, 100}, -1, -1},
 		{"network away for 1 s", false, []any{lives, 10, nothing, 10, lives, 20}, -1, -1},
+		{"F18: network away for 1 s, and the host is there first", false, []any{lives, 10, nothing, 10, hangs, 4, lives, 20}, -1, -1},
 		{"host lost", false, []any{lives, 10, nothing, 30}, 2000 * ms, 2500 * ms},
 		{"F18: half of the nodes silent for 5 s", true, []any{lives, 10, nothing, 50, lives, 20}, -1, -1},
 		{"half of the nodes silent for good", true, []any{lives, 10, nothing, 100}, 9000 * ms, 9300 * ms},

@@ -108,11 +108,37 @@ func (b *builder) cancelled() bool {
 	return slices.ContainsFunc(b.seen, func(s sighting) bool { return s.cseqMethod == "CANCEL" && (s.sent || s.received) })
 }
 
-// ended looks on every leg: a BYE counts where it was seen, whether or not it arrived and whatever was answered (B46).
+// ended looks on every leg: a BYE counts where it was seen, whether or not it arrived and whatever the node answered (B46). One that the edge refused
+// is a stranger's: it has no password, or no signed Route, and went no further (F34).
 func (b *builder) ended(one, other string) bool {
 	return slices.ContainsFunc(b.seen, func(s sighting) bool {
-		return s.cseqMethod == "BYE" && (s.from.tag == one && s.to.tag == other || s.from.tag == other && s.to.tag == one)
+		return s.cseqMethod == "BYE" && (s.from.tag == one && s.to.tag == other || s.from.tag == other && s.to.tag == one) && !b.refusedOutside(&s)
 	})
+}
+
+// refusedOutside tells if the edge answered a request of a far end itself, as one that belongs to nobody.
+func (b *builder) refusedOutside(s *sighting) bool {
+	same := func(o *sighting) bool {
+		return o.cseqMethod == s.cseqMethod && o.cseq == s.cseq && o.from.tag == s.from.tag && o.to.tag == s.to.tag
+	}
+	refused := false
+	for i := range b.seen {
+		o := &b.seen[i]
+		if !same(o) {
+			continue
+		}
+		if o.sent || o.received {
+			return false
+		}
+		switch o.status {
+		case 401, 403, 407, 481:
+			refused = true
+		case 0:
+		default:
+			return false
+		}
+	}
+	return refused
 }
 
 func (b *builder) acked(answer *sighting) bool {

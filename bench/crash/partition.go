@@ -79,6 +79,7 @@ func machines(c *lab.Config) (func(), error) {
 		}
 	}
 	c.Inside, c.Watch, c.NoPIDFiles = hub, watcher, true
+	c.Recovery = append(c.Recovery, "--capture-from", hub.String()+"/24")
 	c.Bridge = append(c.Bridge, "--api", "127.0.0.1:8090") // elsewhere it wants a token
 	c.Enter = func(name string) []string { return inside(machine(name)) }
 	return all, nil
