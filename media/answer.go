@@ -279,7 +279,7 @@ func pipeConfig(p *pair, from int, ptime time.Duration, cfg *Config) transcode.P
 // pipe keeps the pipe of this direction if it does the same already: a re-INVITE for hold must not lose the codec's state.
 func (s *stream) pipe(side int, cfg transcode.PipeConfig) (*transcode.Pipe, error) {
 	l := &s.legs[side]
-	if l.pipe != nil && l.pipeConfig == cfg {
+	if l.pipe != nil && *l.pipeConfig == cfg {
 		return l.pipe, nil
 	}
 	shared := cfg
@@ -288,7 +288,7 @@ func (s *stream) pipe(side int, cfg transcode.PipeConfig) (*transcode.Pipe, erro
 	if err != nil {
 		return nil, fmt.Errorf("transcode %s to %s: %w", cfg.From.Codec, cfg.To.Codec, err)
 	}
-	l.pipe, l.pipeConfig = p, cfg
+	l.pipe, l.pipeConfig = p, &cfg
 	return p, nil
 }
 

@@ -105,7 +105,7 @@ func (l *leg) record() legRecord {
 		r.Local, r.Remote = &local, &remote
 	}
 	if l.pipe != nil {
-		cfg := l.pipeConfig
+		cfg := *l.pipeConfig
 		r.Pipe = &cfg
 	}
 	if p := &l.ice; p.ufrag != "" {

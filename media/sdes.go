@@ -160,7 +160,7 @@ type sdesParty struct {
 	own []sdesKey // a key per suite that we have named to it
 
 	rx, tx       *srtpContext
-	rxKey, txKey sdesKey // of rx and tx
+	rxKey, txKey *sdesKey // of rx and tx
 }
 
 // offer makes the lines for an offer to the party. A suite keeps its tag and key in each offer; the one in use comes first.
@@ -231,14 +231,16 @@ func (s *sdesParty) contexts() (rx, tx *srtpContext, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		s.rx, s.rxKey = rx, s.Remote
+		key := s.Remote
+		s.rx, s.rxKey = rx, &key
 	}
 	if s.tx == nil || !s.txKey.same(s.Local) {
 		tx, err := s.Local.context()
 		if err != nil {
 			return nil, nil, err
 		}
-		s.tx, s.txKey = tx, s.Local
+		key := s.Local
+		s.tx, s.txKey = tx, &key
 	}
 	return s.rx, s.tx, nil
 }

@@ -43,16 +43,16 @@ type leg struct {
 	network   *network // interface
 	absent    bool     // no ports: the party lends its place only (subscribe.go, publish.go)
 	pool      *portPool
-	number    uint16 // of the RTP port; that for RTCP is the next one
 	rtp, rtcp *port
 	ssrc      uint32 // of everything that we send to this party
+	number    uint16 // of the RTP port; that for RTCP is the next one
 
 	// Guarded by call.mu.
-	far        description     // what the party said in the last completed exchange
-	pipe       *transcode.Pipe // of what this leg receives, if it was ever transcoded
-	pipeConfig transcode.PipeConfig
-	keys       sdesParty // SRTP keys; ours are kept over re-INVITEs
-	muxed      bool      // the port for RTCP is closed
+	far        description           // what the party said in the last completed exchange
+	pipe       *transcode.Pipe       // of what this leg receives, if it was ever transcoded
+	pipeConfig *transcode.PipeConfig // of pipe
+	keys       sdesParty             // SRTP keys; ours are kept over re-INVITEs
+	muxed      bool                  // the port for RTCP is closed
 	ice        iceParty
 	dtls       dtlsParty
 	tos        int // of our sockets
@@ -65,10 +65,10 @@ type leg struct {
 	out        outgoing
 	playing    *speaker   // in place of what the other party sends
 	inject     *injection // DTMF on its way to the party
+	flow       *flow      // of the stream's current route
+	refreshed  uint64     // packets at the last tick
+	loss       uint8      // percent of what we send, as the party reports it
 	injectType uint8
-	flow       *flow  // of the stream's current route
-	refreshed  uint64 // packets at the last tick
-	loss       uint8  // percent of what we send, as the party reports it
 
 	copies atomic.Pointer[[]*stream] // set by control: of subscribers; nil is none
 
