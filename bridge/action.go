@@ -35,13 +35,14 @@ const (
 
 // action is one thing to be done. The pure part makes them, the call's goroutine runs them in order.
 type action struct {
-	Do    string
-	Leg   string
-	Text  string
-	Text2 string
-	Media []string
-	N     int
-	On    bool
+	Do      string
+	Leg     string
+	Text    string
+	Text2   string
+	Media   []string
+	N       int
+	On      bool
+	Forward bool // doResolve: Text is where a 302 pointed
 
 	Record Leg
 }

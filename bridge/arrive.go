@@ -10,6 +10,7 @@ const (
 	waitProgram = "program"
 	waitHold    = "hold"
 	waitFlow    = "flow"
+	waitMove    = "move" // another call takes it, or gives it back
 )
 
 // arrive takes a leg into the call: from the edge, unanswered, or from another call, answered.

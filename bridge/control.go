@@ -100,6 +100,7 @@ func (m *machine) command(c Command) error {
 	case CmdMove:
 		for _, x := range slices.Clone(m.call.Legs) {
 			if x.State == LegUp && x.External == "" {
+				m.call.Leg(x.ID).Waiting = waitMove
 				m.do(action{Do: doReroute, Leg: x.ID, Text: c.To, Record: x})
 			}
 		}

@@ -48,8 +48,8 @@ func (m *machine) remove(id string) {
 
 // settle ends a call at one participant (B38); a conference and a call that shall stay go on.
 func (m *machine) settle() {
-	if m.ended {
-		return
+	if m.ended || slices.ContainsFunc(m.call.Legs, func(l Leg) bool { return l.Waiting == waitMove }) {
+		return // who goes last ends it
 	}
 	if m.call.Conference != "" || m.call.Stay {
 		if len(m.call.Legs) == 0 {

@@ -40,6 +40,7 @@ type (
 	purpose struct {
 		transferBy  string // leg whose REFER it is
 		transferLeg string // leg to be transferred
+		forwardLeg  string // place of a leg that answered 302
 		flow        bool
 		timeout     time.Duration
 	}

@@ -361,3 +361,53 @@ func TestB43FlowErrors(t *testing.T) {
 	p := newPlay(t, Call{Program: ProgramFlow, Flow: &FlowState{Actions: loop}})
 	p.want(in("a"), "hangup a 16")
 }
+
+// TestB39Forward: a phone's 302 is followed by the plan of numbers, its place among the phones that ring stays, and circles end.
+func TestB39Forward(t *testing.T) {
+	moved := func(id, to string) *ari.Dial { return &ari.Dial{DialStatus: "CANCEL", Forward: to, Peer: ch(id)} }
+	known := func(leg, uri string) resolved { r := to(uri); r.forwardLeg = leg; return r }
+	p := newPlay(t, Call{Number: "1001"})
+	p.want(in("a"), "resolve 1001")
+	p.want(to("sip:1@x", "sip:2@x"), "originate call.2 sip:1@x 30", "originate call.3 sip:2@x 30")
+	p.want(moved("call.2", "sip:1003@192.0.2.1"), "resolve call.4 1003")
+	p.want(ended("call.2", 23)) // the channel that sent it on
+	p.want(known("call.4", "sip:3@x"), "originate call.6 sip:3@x 30")
+	p.want(stasis("n1", "call.6", "out", "call", "call.6"), "hangup call.3 26", "answer a", "create bridge b-call", "join a", "join call.6")
+
+	p = newPlay(t, Call{Number: "1001"})
+	p.want(in("a"), "resolve 1001")
+	p.want(to("sip:1@x"), "originate call.2 sip:1@x 30")
+	p.want(moved("call.2", "00900"), "resolve call.3 00900")
+	p.want(resolved{purpose: purpose{forwardLeg: "call.3"}, dest: Destination{Cause: causeUnallocated}}, "hangup a 1")
+	if !p.m.ended {
+		t.Error("a caller is left with a forward that leads nowhere")
+	}
+
+	p = newPlay(t, Call{Number: "1001", Forwards: maxForwards})
+	p.want(in("a"), "resolve 1001")
+	p.want(to("sip:1@x"), "originate call.2 sip:1@x 30")
+	p.want(moved("call.2", "1001"), "hangup a 17")
+
+	p = newPlay(t, Call{Number: "1001"})
+	p.want(in("a"), "resolve 1001")
+	p.want(to("sip:1@x"), "originate call.2 sip:1@x 30")
+	p.want(moved("call.2", "800"), "resolve call.3 800")
+	p.want(resolved{number: "800", purpose: purpose{forwardLeg: "call.3"}, dest: Destination{Local: ProgramFlow}}, "reroute a 800")
+}
+
+// TestB40MoveTogether: both of a call move to a conference. The first that is taken must not end the call for the second, and one that is
+// not taken comes back.
+func TestB40MoveTogether(t *testing.T) {
+	p := talking(t)
+	p.want(p.command(Command{Do: CmdMove, To: "7001"}), "reroute a 7001", "reroute call.2 7001")
+	p.m.handedOver("a")
+	p.want(tick{})
+	p.m.handedOver("call.2")
+	p.want(tick{}, "destroy bridge b-call")
+
+	p = talking(t)
+	p.want(p.command(Command{Do: CmdMove, To: "7001"}), "reroute a 7001", "reroute call.2 7001")
+	for _, id := range []string{"a", "call.2"} {
+		p.want(failed{action{Do: doReroute, Record: *p.m.call.Leg(id)}, errNoTarget}, "join "+id)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,6 +99,8 @@ func (s *session) lookUp(ctx context.Context, a action) any {
 	in.dest, in.err = s.b.resolve(ctx, a.Text)
 	in.timeout = time.Duration(a.N) * time.Second
 	switch {
+	case a.Forward:
+		in.forwardLeg = a.Leg
 	case a.On:
 		in.flow = true
 	case a.Text2 != "":
@@ -119,8 +122,10 @@ func (s *session) lookUp(ctx context.Context, a action) any {
 // the edge's own (RFC 3327 5.3); PJSIP puts the outbound proxy first and added header fields after it.
 func (s *session) originate(ctx context.Context, a action) error {
 	call := s.m.call
-	o := ari.Originate{Endpoint: "PJSIP/edge/" + a.Text, AppArgs: fmt.Sprintf("out,%s,%s", call.ID, a.Leg), ChannelID: a.Leg, Timeout: a.N,
+	o := ari.Originate{Endpoint: "PJSIP/edge/" + dialable(a.Text), AppArgs: fmt.Sprintf("out,%s,%s", call.ID, a.Leg), ChannelID: a.Leg, Timeout: a.N,
 		Variables: map[string]string{}}
+	// A 302 is ours to follow (forwarded): Asterisk's own way leads into a context that ends it.
+	o.Variables["FORWARD_CONTEXT"] = "forwarded"
 	if a.Text2 != "" {
 		o.Variables["PJSIP_HEADER(add,Route)"] = a.Text2
 	}
@@ -135,6 +140,17 @@ func (s *session) originate(ctx context.Context, a action) error {
 		}
 	}
 	return err
+}
+
+// dialable is a URI that Asterisk can make a channel for. A browser's contact asks for ws, which Asterisk has no client for: no channel
+// would come of it. The Path of its registration leads to its connection at the edge, whatever the parameter says.
+func dialable(uri string) string {
+	at := strings.LastIndexByte(uri, '@') + 1 // a user part may have semicolons (RFC 3261 section 25.1)
+	parts := strings.Split(uri[at:], ";")
+	parts = slices.DeleteFunc(parts, func(p string) bool {
+		return strings.EqualFold(p, "transport=ws") || strings.EqualFold(p, "transport=wss")
+	})
+	return uri[:at] + strings.Join(parts, ";")
 }
 
 // snoop records one leg: a channel that is in a bridge cannot be recorded itself.

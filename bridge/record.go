@@ -70,6 +70,7 @@ type Call struct {
 	Stay         bool       `json:"stay,omitempty"`  // does not end at one participant (B38)
 	MaxLegs      int        `json:"max_legs,omitempty"`
 	Transfer     *Transfer  `json:"transfer,omitempty"`
+	Forwards     int        `json:"forwards,omitempty"` // 302 answers that were followed
 	Next         string     `json:"next,omitempty"`     // number that is called when the first leg is up
 	LastLeg      int        `json:"last_leg,omitempty"` // of the ids that were given
 	Rung         bool       `json:"rung,omitempty"`     // the caller has ringback

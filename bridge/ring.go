@@ -14,6 +14,10 @@ func (m *machine) resolve(in resolved) {
 		m.flowConnect(in)
 		return
 	}
+	if in.forwardLeg != "" {
+		m.forwardTo(in)
+		return
+	}
 	if in.transferLeg != "" {
 		m.transferTo(in)
 		return
@@ -90,19 +94,6 @@ func (m *machine) state(ch ari.Channel) {
 		l.SIPCallID = ch.ProtocolID
 	}
 	if ch.State == ari.StateRinging && l.Role == LegOut {
-		m.ringing(l)
-	}
-}
-
-func (m *machine) dial(ev *ari.Dial) {
-	l := m.call.Leg(ev.Peer.ID)
-	if l == nil {
-		return
-	}
-	if l.SIPCallID == "" {
-		l.SIPCallID = ev.Peer.ProtocolID
-	}
-	if ev.DialStatus == "RINGING" {
 		m.ringing(l)
 	}
 }

@@ -79,7 +79,8 @@ func (m *machine) returned(l Leg) {
 			m.do(action{Do: doProgress, Leg: t.By, Text: ari.TransferUnavailable})
 		}
 	}
-	if mine := m.call.Leg(l.ID); mine != nil && mine.Waiting == "" {
+	if mine := m.call.Leg(l.ID); mine != nil && (mine.Waiting == "" || mine.Waiting == waitMove) {
+		mine.Waiting = ""
 		m.do(action{Do: doJoin, Leg: l.ID})
 		m.tell("transfer failed", l.ID)
 	}

@@ -239,7 +239,7 @@ func (p *person) ringDial(number string) (*siptest.Call, time.Duration, error) {
 		}
 	}})
 	if err != nil {
-		return nil, 0, err
+		return nil, ring, err
 	}
 	if err := peer.SetAnswer(call.RemoteSDP()); err != nil {
 		return nil, 0, err

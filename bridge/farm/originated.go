@@ -26,6 +26,9 @@ func (c *call) onOriginated(l *leg, res *sipmsg.Response) {
 	case res.IsSuccess():
 		c.originated(l, res)
 	default:
+		if contact := res.Contact(); contact != nil && res.StatusCode/100 == 3 {
+			n.forwarded(c.channel, contact.Address.User)
+		}
 		c.onOriginateFailed(l, res.StatusCode)
 	}
 }
@@ -71,6 +74,17 @@ func (c *call) onOriginateFailed(l *leg, status int) {
 		return
 	}
 	l.end()
+}
+
+// forwarded tells where a 302 points, as Asterisk does before it ends the channel (redirect_method=user). Who controls the call follows it.
+func (n *node) forwarded(ch *channel, to string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ch == nil || ch.gone {
+		return
+	}
+	ch.dial = false
+	n.farm.ari.Publish("Dial", map[string]any{"peer": ch.shown(), "dialstatus": "CANCEL", "dialstring": ch.target, "forward": to}, "channel:"+ch.id)
 }
 
 // rings tells that the far end of an originated call rings.
