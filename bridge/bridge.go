@@ -19,7 +19,8 @@ import (
 
 // Config is what a bridge process needs. Nodes and Store must be given.
 type Config struct {
-	Nodes     []string // ARI of each farm node: http://USER:PASSWORD@IP:PORT
+	Nodes     []string      // ARI of each farm node: http://USER:PASSWORD@IP:PORT
+	Clients   []*ari.Client // of nodes that connect by themselves (ari.Outbound)
 	Store     *store.Store
 	Owner     string        // IP:PORT of this process' API, by which the others find it; it must be its own
 	Numbers   Numbers       // what numbers are
@@ -33,8 +34,8 @@ type Config struct {
 }
 
 func (c *Config) validate() error {
-	if len(c.Nodes) == 0 {
-		return errors.New("bridge: no farm node (allowed: http://USER:PASSWORD@IP:PORT of each)")
+	if len(c.Nodes)+len(c.Clients) == 0 {
+		return errors.New("bridge: no farm node (allowed: http://USER:PASSWORD@IP:PORT of each, or nodes that connect by themselves)")
 	}
 	if c.Store == nil {
 		return errors.New("bridge: a store is needed")
@@ -113,6 +114,9 @@ func New(cfg Config) (*Bridge, error) {
 		if err != nil {
 			return nil, err
 		}
+		b.nodes = append(b.nodes, &node{b: b, client: client})
+	}
+	for _, client := range cfg.Clients {
 		b.nodes = append(b.nodes, &node{b: b, client: client})
 	}
 	return b, nil

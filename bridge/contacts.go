@@ -30,6 +30,9 @@ func NewRegistrars(urls []string) (*Registrars, error) {
 	return r, nil
 }
 
+// Add asks these, too.
+func (r *Registrars) Add(clients ...*ari.Client) { r.clients = append(r.clients, clients...) }
+
 // registrarTimeout is how long a caller waits for a registrar that is dead: the others are asked at the same time.
 const registrarTimeout = 800 * time.Millisecond
 

@@ -93,7 +93,8 @@ type caller interface {
 // Client commands one farm node. Its methods may be called from many goroutines.
 type Client struct {
 	cfg  ClientConfig
-	url  *url.URL // nil where Asterisk opened the connection
+	url  *url.URL // nil where Asterisk opens the connection
+	link *link    // that connection; nil where we open ours
 	via  caller
 	slot chan struct{} // one per request in flight
 }
@@ -110,8 +111,8 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 
 // Address is the node's address without the account.
 func (c *Client) Address() string {
-	if c.url == nil {
-		return "outbound"
+	if c.link != nil {
+		return "connects by itself: " + c.link.name
 	}
 	return c.url.Scheme + "://" + c.url.Host
 }

@@ -34,6 +34,11 @@ func (c *Client) Filter(ctx context.Context, disallowed ...string) error {
 	return c.do(ctx, http.MethodPut, "applications/"+id(c.cfg.App)+"/eventFilter", nil, f, nil)
 }
 
+// filter switches off what floods and nobody reads.
+func (c *Client) filter(ctx context.Context) error {
+	return c.Filter(ctx, "ChannelVarset", "ChannelDialplan", "ChannelCallerId", "ChannelConnectedLine")
+}
+
 // Subscribe asks for the events of a channel that is not in the application (channel:ID, bridge:ID, endpoint:TECH/NAME).
 func (c *Client) Subscribe(ctx context.Context, source string) error {
 	return c.do(ctx, http.MethodPost, "applications/"+id(c.cfg.App)+"/subscription", pairs("eventSource", source), nil, nil)

@@ -5,7 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -13,19 +16,88 @@ import (
 	"github.com/coder/websocket"
 )
 
-// Outbound accepts the WebSocket that Asterisk opens itself (ari.conf: type=outbound_websocket). Events come and requests go over the one
-// connection, so that no port of the node has to be reachable.
-type Outbound struct {
-	User, Password string
-	Config         ClientConfig // URL is not used
-	// Serve gets a client for the node and its stream; the connection lives until Serve returns or the node goes.
-	Serve func(ctx context.Context, c *Client, stream func(handle func(Event)) error)
+// OutboundConfig is where nodes connect that open the WebSocket themselves. Listen and Nodes must be given.
+type OutboundConfig struct {
+	Listen netip.AddrPort
+	Nodes  map[string]string // password of each node, by its name
+	Client ClientConfig      // URL is not used
 }
 
-// ServeHTTP is one connection of a node.
-func (o *Outbound) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	user, password, ok := r.BasicAuth()
-	if !ok || !sameText(user, o.User) || !sameText(password, o.Password) {
+// Outbound accepts the WebSocket that Asterisk opens itself (ari.conf: type=outbound_websocket). Events come and requests go over the one
+// connection, so that no port of the node has to be reachable. A node that is not connected answers no request, and is back when it comes.
+type Outbound struct {
+	ln    net.Listener
+	links map[string]*link
+}
+
+// NewOutbound opens the port; nobody is served before Run.
+func NewOutbound(cfg OutboundConfig) (*Outbound, error) {
+	cfg.Client.fill()
+	o := &Outbound{links: map[string]*link{}}
+	for name, password := range cfg.Nodes {
+		if name == "" || password == "" {
+			return nil, fmt.Errorf("ari: node %q that connects by itself: name and password are needed", name)
+		}
+		k := &link{name: name, password: password}
+		k.client = &Client{cfg: cfg.Client, link: k, via: k, slot: make(chan struct{}, cfg.Client.MaxInFlight)}
+		o.links[name] = k
+	}
+	ln, err := net.Listen("tcp", cfg.Listen.String())
+	if err != nil {
+		return nil, fmt.Errorf("ari: %w", err)
+	}
+	o.ln = ln
+	return o, nil
+}
+
+// Addr is the bound address.
+func (o *Outbound) Addr() netip.AddrPort { return o.ln.Addr().(*net.TCPAddr).AddrPort() }
+
+// Close releases the port of one that was never run.
+func (o *Outbound) Close() error { return o.ln.Close() }
+
+// Clients are those of all nodes; a nil Outbound has none.
+func (o *Outbound) Clients() []*Client {
+	if o == nil {
+		return nil
+	}
+	var out []*Client
+	for _, k := range o.links {
+		out = append(out, k.client)
+	}
+	return out
+}
+
+// Run serves until ctx ends.
+func (o *Outbound) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var served sync.WaitGroup // the server forgets a connection that was taken over
+	srv := &http.Server{ReadHeaderTimeout: dialTimeout, BaseContext: func(net.Listener) context.Context { return ctx },
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			served.Add(1)
+			defer served.Done()
+			o.accept(ctx, w, r)
+		})}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(o.ln) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("ari: nodes that connect by themselves: %w", err)
+	case <-ctx.Done():
+	}
+	cancel()
+	_ = srv.Close()
+	<-ended
+	served.Wait()
+	return nil
+}
+
+// accept is one connection of a node, until it ends.
+func (o *Outbound) accept(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	user, password, _ := r.BasicAuth()
+	k := o.links[user]
+	if k == nil || !sameText(password, k.password) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="rtcedge"`)
 		http.Error(w, "a node's account is needed", http.StatusUnauthorized)
 		return
@@ -35,24 +107,101 @@ func (o *Outbound) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered
 	}
 	defer conn.CloseNow()
-	cfg := o.Config
-	cfg.fill()
-	via := &socketCaller{conn: conn, waiting: map[string]chan restResponse{}}
-	defer via.close()
-	c := &Client{cfg: cfg, via: via, slot: make(chan struct{}, cfg.MaxInFlight)}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	o.Serve(ctx, c, func(handle func(Event)) error {
-		filtered := func(ev Event) {
-			if _, is := ev.(*Connected); is {
-				if err := c.Filter(ctx, "ChannelVarset", "ChannelDialplan", "ChannelCallerId", "ChannelConnectedLine"); err != nil {
-					cfg.Logger.Warn("ari outbound", "error", err)
-				}
-			}
-			handle(ev)
+	s := &socketCaller{conn: conn, waiting: map[string]chan restResponse{}}
+	k.connected(s)
+	err = pump(ctx, conn, func(ev Event) { k.deliver(ctx, s, ev) }, s.answer)
+	s.close()
+	k.disconnected(s, err)
+}
+
+// link is a node that connects by itself: the newest connection counts.
+type link struct {
+	name, password string
+	client         *Client
+
+	mu     sync.Mutex // guards socket
+	socket *socketCaller
+
+	turn    sync.Mutex // held while the handler runs; guards the rest
+	handler func(Event)
+	live    bool // Connected was told of a connection
+}
+
+var errNoSocket = errors.New("the node is not connected")
+
+func (k *link) connected(s *socketCaller) {
+	k.mu.Lock()
+	old := k.socket
+	k.socket = s
+	k.mu.Unlock()
+	if old != nil {
+		old.conn.CloseNow() // the node has come again: what it left is dead
+	}
+}
+
+func (k *link) disconnected(s *socketCaller, err error) {
+	k.mu.Lock()
+	newest := k.socket == s
+	if newest {
+		k.socket = nil
+	}
+	k.mu.Unlock()
+	if !newest {
+		return
+	}
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	if k.live && k.handler != nil {
+		k.handler(&Disconnected{Err: err})
+	}
+	k.live = false
+}
+
+// deliver hands an event to who reads the stream. Without a reader it is lost: the reader begins with Connected and reads the node's state.
+func (k *link) deliver(ctx context.Context, s *socketCaller, ev Event) {
+	_, first := ev.(*Connected)
+	if first {
+		if err := k.client.filter(ctx); err != nil {
+			k.client.cfg.Logger.Warn("ari outbound", "node", k.name, "error", err)
 		}
-		return pump(ctx, conn, filtered, via.answer)
-	})
+	}
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	k.mu.Lock()
+	newest := k.socket == s
+	k.mu.Unlock()
+	if !newest {
+		return
+	}
+	k.live = k.live || first
+	if k.handler != nil {
+		k.handler(ev)
+	}
+}
+
+// stream is Client.Stream of such a node.
+func (k *link) stream(ctx context.Context, handle func(Event)) error {
+	k.turn.Lock()
+	k.handler = handle
+	if k.live {
+		handle(&Connected{})
+	}
+	k.turn.Unlock()
+	<-ctx.Done()
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	k.handler = nil
+	return nil
+}
+
+func (k *link) call(ctx context.Context, method, path string, query url.Values, body []byte) (int, []byte, error) {
+	k.mu.Lock()
+	s := k.socket
+	k.mu.Unlock()
+	if s == nil {
+		return 0, nil, errNoSocket
+	}
+	return s.call(ctx, method, path, query, body)
 }
 
 // socketCaller is REST over the WebSocket: requests and answers are matched by request_id.

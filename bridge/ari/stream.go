@@ -38,8 +38,8 @@ var errSlowHandler = errors.New("the handler is slower than the node's events")
 // Stream hands the application's events to handle, one at a time and in order, until ctx ends. A lost connection is opened again with
 // growing pauses. It ends early, with ErrReplaced, if somebody else took the application over.
 func (c *Client) Stream(ctx context.Context, handle func(Event)) error {
-	if c.url == nil {
-		return errors.New("ari: stream: the node opens its own connection, see Outbound")
+	if c.link != nil {
+		return c.link.stream(ctx, handle)
 	}
 	pause := firstBackoff
 	for {
@@ -92,7 +92,7 @@ func (c *Client) streamOnce(ctx context.Context, handle func(Event)) error {
 		return fmt.Errorf("ari: open event stream: %w", err)
 	}
 	defer conn.CloseNow()
-	if err := c.Filter(ctx, "ChannelVarset", "ChannelDialplan", "ChannelCallerId", "ChannelConnectedLine"); err != nil {
+	if err := c.filter(ctx); err != nil {
 		return err
 	}
 	return pump(ctx, conn, handle, nil)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rtcedge/bridge"
+	"rtcedge/bridge/ari"
 	"rtcedge/internal/config"
 	"rtcedge/internal/obs"
 	"rtcedge/internal/store"
@@ -19,6 +20,8 @@ type bridgeRole struct {
 	common
 	controlKnobs
 	ari       []string
+	ariListen netip.AddrPort
+	ariNodes  []string
 	api       netip.AddrPort
 	advertise string
 	store     string
@@ -43,6 +46,13 @@ func parseBridge(e *env) (*bridgeRole, error) {
 	s.List(&c.ari, "ari", nil, "URL", "ARI of a farm node, one each", "http://USER:PASSWORD@IP:PORT", func(t string) error {
 		if !strings.HasPrefix(t, "http://") && !strings.HasPrefix(t, "https://") || !strings.Contains(t, "@") {
 			return errors.New("not a URL with an account")
+		}
+		return nil
+	})
+	s.Addr(&c.ariListen, "ari-listen", netip.AddrPort{}, "where nodes open ARI's WebSocket by themselves (asterisk-config --ari-connect ws://IP:PORT/); none: off")
+	s.List(&c.ariNodes, "ari-node", nil, "NAME=PASSWORD", "a node that may, with its --name and --ari-password", "NAME=PASSWORD", func(t string) error {
+		if name, password, ok := strings.Cut(t, "="); !ok || name == "" || password == "" {
+			return errors.New("not NAME=PASSWORD")
 		}
 		return nil
 	})
@@ -72,7 +82,11 @@ func (c *bridgeRole) run(e *env) error {
 	if err != nil {
 		return flagError("bridge", "token-file", err, "a file with a token a line")
 	}
-	cfg, err := c.config("bridge", e, c.ari)
+	out, err := c.outbound(e)
+	if err != nil {
+		return err
+	}
+	cfg, err := c.config("bridge", e, c.ari, out.Clients()...)
 	if err != nil {
 		return err
 	}
@@ -91,9 +105,30 @@ func (c *bridgeRole) run(e *env) error {
 	status := newStatus("bridge")
 	status.listeners = []string{"api " + api.Addr().String()}
 	status.counts = func() map[string]int64 { return bridgeCounts(b) }
+	parts := []part{{"store", st.Run}, {"bridge", b.Run}, {"api", api.Run}}
+	if out != nil {
+		status.listeners = append(status.listeners, "ari "+out.Addr().String())
+		parts = append(parts, part{"ari", out.Run})
+	}
 	// Calls stay up without us, so the drain does not wait for them.
-	return status.serve(e, c.common, []obs.Source{bridgeSource(b), storeSource(st)}, nil, drainer{refuse: b.Drain},
-		part{"store", st.Run}, part{"bridge", b.Run}, part{"api", api.Run})
+	return status.serve(e, c.common, []obs.Source{bridgeSource(b), storeSource(st)}, nil, drainer{refuse: b.Drain}, parts...)
+}
+
+// outbound is where nodes connect by themselves; nil is off.
+func (c *bridgeRole) outbound(e *env) (*ari.Outbound, error) {
+	if !c.ariListen.IsValid() {
+		if len(c.ariNodes) > 0 {
+			return nil, flagError("bridge", "ari-node", errors.New("nobody listens"), "together with --ari-listen")
+		}
+		return nil, nil
+	}
+	nodes := map[string]string{}
+	for _, text := range c.ariNodes {
+		name, password, _ := strings.Cut(text, "=")
+		nodes[name] = password
+	}
+	out, err := ari.NewOutbound(ari.OutboundConfig{Listen: c.ariListen, Nodes: nodes, Client: ari.ClientConfig{App: bridge.App, Logger: e.log}})
+	return out, usage(err)
 }
 
 func readTokens(path string) ([]string, error) {

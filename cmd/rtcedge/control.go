@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rtcedge/bridge"
+	"rtcedge/bridge/ari"
 	"rtcedge/bridge/farm"
 	"rtcedge/internal/config"
 	"rtcedge/internal/obs"
@@ -47,13 +48,14 @@ func (k *controlKnobs) declare(s *config.Set) {
 }
 
 // config is what the knobs say. Nodes, store and owner are the caller's.
-func (k *controlKnobs) config(role string, e *env, nodes []string) (bridge.Config, error) {
-	cfg := bridge.Config{Nodes: nodes, Logger: e.log, Numbers: bridge.Numbers{Provider: k.provider},
+func (k *controlKnobs) config(role string, e *env, nodes []string, clients ...*ari.Client) (bridge.Config, error) {
+	cfg := bridge.Config{Nodes: nodes, Clients: clients, Logger: e.log, Numbers: bridge.Numbers{Provider: k.provider},
 		Rules: bridge.Rules{RingTimeout: k.ring, MaxDuration: k.longest, MaxLegs: k.maxLegs, Linger: k.linger, Tones: k.tones}}
 	registrars, err := bridge.NewRegistrars(nodes)
 	if err != nil {
 		return cfg, usage(err)
 	}
+	registrars.Add(clients...)
 	cfg.Directory = directory{fixedUsers(k.users), registrars}
 	if k.flows == "" {
 		return cfg, nil

@@ -47,6 +47,7 @@ type Config struct {
 	Controllers                       int        // how many of them; default 1
 	Watch                             netip.Addr // where recovery is; default: Inside
 	NoPIDFiles                        bool       // recovery sees the nodes over the network only, as those of other machines
+	Outbound                          bool       // Asterisk opens ARI's WebSocket to the bridge; otherwise the bridge opens it
 	Modules                           string     // a module directory of asterisk-patch/build.sh for call and conference nodes; "": Debian's
 
 	// Enter is what runs a node's or role's command somewhere else: the prefix of its command line; nil: here.
@@ -84,6 +85,9 @@ func (c *Config) NG() netip.AddrPort { return netip.AddrPortFrom(c.Inside, ngPor
 
 // API is the bridge's.
 func (c *Config) API() netip.AddrPort { return netip.AddrPortFrom(c.Inside, apiPort) }
+
+// Connect is where nodes reach the bridge with Outbound.
+func (c *Config) Connect() netip.AddrPort { return netip.AddrPortFrom(c.Inside, apiPort+1) }
 
 // addr is the address of a node: the first ones are .11, .12 and .13 where Inside ends with .1 or .10, the second ones .14 to .16.
 func (c *Config) addr(role string, i int) netip.Addr {
@@ -231,8 +235,15 @@ func (s *System) StartEdge() (*Process, error) {
 // StartBridge runs `rtcedge bridge` with every node. More than one can run: api is the second's.
 func (s *System) StartBridge(more ...string) (*Process, error) {
 	args := []string{"--api", s.API().String()}
+	if s.Outbound {
+		args = append(args, "--ari-listen", s.Connect().String())
+	}
 	for _, n := range s.Nodes {
-		args = append(args, "--ari", n.ARI)
+		if s.Outbound {
+			args = append(args, "--ari-node", n.ID+"="+s.ARIPassword)
+		} else {
+			args = append(args, "--ari", n.ARI)
+		}
 	}
 	return s.role("bridge", append(append(args, s.Bridge...), more...)...)
 }

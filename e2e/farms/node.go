@@ -40,6 +40,9 @@ func (c *Config) startNode(role, id string, ip netip.Addr, more ...string) (*Nod
 	if role == "registrar" {
 		args = append(args, "--accounts", filepath.Join(c.Dir, "accounts"))
 	}
+	if c.Outbound {
+		args = append(args, "--ari-connect", "ws://"+c.Connect().String()+"/ari")
+	}
 	if c.HEP.IsValid() {
 		args = append(args, "--hep", c.HEP.String())
 	}
