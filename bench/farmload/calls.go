@@ -19,6 +19,9 @@ func (s *system) measureCalls(ctx context.Context, t *table, count, perSecond in
 	if err := s.oneCall(ctx, nil); err != nil {
 		return fmt.Errorf("the first call: %w", err)
 	}
+	if err := s.idle(); err != nil {
+		return err
+	}
 	before, err := s.usage()
 	if err != nil {
 		return err
@@ -59,8 +62,8 @@ func (s *system) measureCalls(ctx context.Context, t *table, count, perSecond in
 	t.raw("INVITE to 180, in the order of the calls: %v", rings)
 	slices.Sort(rings)
 	slices.Sort(ups)
-	t.row("post-dial delay at %d calls/s (INVITE to 180), %d calls", "p50 %v, p99 %v, max %v; to the 200 (20 ms of ringing) p50 %v, p99 %v; %d failed", perSecond, count,
-		quantile(rings, 50), quantile(rings, 99), rings[len(rings)-1].Round(100*time.Microsecond), quantile(ups, 50), quantile(ups, 99), len(errs))
+	t.row("post-dial delay at %d calls/s (INVITE to 180), %d calls", "p50 %v, p99 %v, max %v; to the 200 (20 ms of ringing) p50 %v, p99 %v; %d failed; the generator was late by %v at the worst", perSecond, count,
+		quantile(rings, 50), quantile(rings, 99), rings[len(rings)-1].Round(100*time.Microsecond), quantile(ups, 50), quantile(ups, 99), len(errs), s.band.stalled())
 	t.row("processor time meanwhile, of one core", "%s", strings.Join(after.since(before), ", "))
 	if len(errs) > 0 {
 		return fmt.Errorf("%d calls failed, the first: %w", len(errs), errs[0])

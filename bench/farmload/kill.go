@@ -13,6 +13,9 @@ import (
 
 // measureKill kills the bridge that controls calls, with another one standing by. It must be the last one that needs the first bridge.
 func (s *system) measureKill(ctx context.Context, t *table, count int) error {
+	if err := s.idle(); err != nil {
+		return err
+	}
 	var mine []*siptest.Call
 	var legs []*leg
 	for range count {
@@ -35,6 +38,7 @@ func (s *system) measureKill(ctx context.Context, t *table, count int) error {
 		l.mark()
 	}
 	other := netip.AddrPortFrom(s.Inside, apiOf2nd)
+	s.band.stalled()
 	start := time.Now()
 	s.BridgeP.Kill()
 	var mu sync.Mutex
@@ -73,8 +77,11 @@ func (s *system) measureKill(ctx context.Context, t *table, count int) error {
 		return fmt.Errorf("no control of %d calls after 10 s", count-len(back))
 	}
 	t.raw("control back, per call: %v", back)
-	t.row("kill -9 of the bridge with %d calls, another one stands by", "%d legs lost; control of the first call back after %v, of all after %v; longest gap in the audio %v", count,
-		lost, back[0].Round(time.Millisecond), back[len(back)-1].Round(time.Millisecond), worst.Round(100*time.Microsecond))
+	t.row("kill -9 of the bridge with %d calls, another one stands by", "%d legs lost; control of the first call back after %v, of all after %v; longest gap in the audio %v; the generator was late by %v at the worst", count,
+		lost, back[0].Round(time.Millisecond), back[len(back)-1].Round(time.Millisecond), worst.Round(100*time.Microsecond), s.band.stalled())
+	if lost > 0 {
+		return fmt.Errorf("%d legs lost with the bridge", lost)
+	}
 	for _, c := range list {
 		if err := s.api(other, "DELETE", "/v1/calls/"+c.ID, nil, nil); err != nil {
 			return err

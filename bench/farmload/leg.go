@@ -144,13 +144,18 @@ func (l *leg) recorded() ([]int16, float64) {
 type band struct {
 	mu   sync.Mutex // guards legs
 	legs map[*leg]bool
-	late atomic.Int64 // the longest that a tick came too late
+	late atomic.Int64 // the longest that a tick came too late since stalled was asked
 }
 
 func newBand(ctx context.Context) *band {
 	b := &band{legs: map[*leg]bool{}}
 	go b.run(ctx)
 	return b
+}
+
+// stalled tells how late this machine itself was at the worst since it was asked last.
+func (b *band) stalled() time.Duration {
+	return time.Duration(b.late.Swap(0)).Round(100 * time.Microsecond)
 }
 
 func (b *band) join(l *leg) { b.mu.Lock(); b.legs[l] = true; b.mu.Unlock() }
