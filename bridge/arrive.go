@@ -78,6 +78,7 @@ const (
 	causeNormal      = 16
 	causeBusy        = 17
 	causeNoAnswer    = 19
+	causeAbsent      = 20
 	causeElsewhere   = 26
 	causeFailure     = 38
 	causeFull        = 42 // switching equipment congestion: 503 at the edge

@@ -36,7 +36,7 @@ func (r *Registrars) Add(clients ...*ari.Client) { r.clients = append(r.clients,
 // registrarTimeout is how long a caller waits for a registrar that is dead: the others are asked at the same time.
 const registrarTimeout = 800 * time.Millisecond
 
-// Contacts asks all nodes at once. It is an error only if none could be asked.
+// Contacts asks all nodes at once. It is an error if none could be asked, and ErrAbsent if the user is known and not registered.
 func (r *Registrars) Contacts(ctx context.Context, user string) ([]Contact, error) {
 	type answer struct {
 		contacts []Contact
@@ -51,7 +51,12 @@ func (r *Registrars) Contacts(ctx context.Context, user string) ([]Contact, erro
 	var all []Contact
 	var errs []error
 	seen := map[string]bool{} // registrars that share a database have the same ones
+	absent := false
 	for _, a := range answers {
+		if errors.Is(a.err, ErrAbsent) {
+			absent = true
+			continue
+		}
 		if a.err != nil {
 			errs = append(errs, a.err)
 		}
@@ -62,10 +67,15 @@ func (r *Registrars) Contacts(ctx context.Context, user string) ([]Contact, erro
 			}
 		}
 	}
-	if len(all) == 0 && len(errs) == len(r.clients) {
+	switch {
+	case len(all) > 0:
+		return all, nil
+	case absent:
+		return nil, ErrAbsent
+	case len(errs) == len(r.clients):
 		return nil, errors.Join(errs...)
 	}
-	return all, nil
+	return nil, nil
 }
 
 func contactsOf(ctx context.Context, c *ari.Client, user string, now time.Time) ([]Contact, error) {
@@ -91,6 +101,9 @@ func contactsOf(ctx context.Context, c *ari.Client, user string, now time.Time) 
 			continue
 		}
 		out = append(out, Contact{URI: uri, Path: object["path"]})
+	}
+	if len(out) == 0 {
+		return nil, ErrAbsent
 	}
 	return out, nil
 }

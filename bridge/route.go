@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -28,6 +29,9 @@ type Contact struct {
 	URI  string // the address in REGISTER's Contact
 	Path string // header field values, comma separated; "" if there was none
 }
+
+// ErrAbsent is a Directory's word for a user who is known and registered nowhere: 480 and not 404.
+var ErrAbsent = errors.New("the user is not registered")
 
 // Directory knows where users are: the registrar farm.
 type Directory interface {
@@ -86,6 +90,9 @@ func (b *Bridge) resolve(ctx context.Context, number string) (Destination, error
 	}
 	if b.cfg.Directory != nil {
 		contacts, err := b.cfg.Directory.Contacts(ctx, number)
+		if errors.Is(err, ErrAbsent) {
+			return Destination{Cause: causeAbsent}, nil
+		}
 		if err != nil {
 			return Destination{Cause: causeFailure}, fmt.Errorf("contacts of %s: %w", number, err)
 		}

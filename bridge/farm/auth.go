@@ -47,11 +47,15 @@ func (f *Farm) transaction(req *sipmsg.Request) uint64 {
 	}{req.Source(), req.CallID().Value(), req.Via().Value(), req.CSeq().SeqNo})
 }
 
-// knows tells if there is a user of that name. Without Auth everybody may register, so any name may be one.
+// knows tells if there is a user of that name. Without Auth and Known everybody may register, so any name may be one.
 func (f *Farm) knows(user string) bool {
-	if f.cfg.Auth == nil {
+	users := f.cfg.Known
+	if users == nil {
+		users = f.cfg.Auth
+	}
+	if users == nil {
 		return true
 	}
-	_, ok := f.cfg.Auth.Lookup([]byte(user), []byte(f.cfg.Realm))
+	_, ok := users.Lookup([]byte(user), []byte(f.cfg.Realm))
 	return ok
 }

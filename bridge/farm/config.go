@@ -66,6 +66,7 @@ type Config struct {
 	PortMax uint16     // last port of media; default 29999
 
 	Auth       auth.Provider // whose passwords REGISTER is checked with; nil: the registrar does not challenge, and any user may register
+	Known      auth.Provider // who is a user where somebody else checks passwords; default Auth. A user who has not registered is absent (480), any other name unknown (404)
 	AuthSecret []byte        // makes and proves nonces; default random. Farms and edges that share it check each other's challenges
 	Realm      string        // of the challenge and of the users in Auth; default "rtcedge"
 	Domains    []string      // domains of the users, all naming the same set of users; default any

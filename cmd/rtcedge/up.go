@@ -94,7 +94,11 @@ func (c *upRole) run(e *env) error {
 
 	fcfg := c.farmKnobs.config(e)
 	fcfg.Listen = []string{fmt.Sprintf("udp:127.0.0.1:%d", c.farmPort)}
-	fcfg.Edge = loopback(uint16(c.innerPort))
+	accounts, err := loadAccounts(c.auth, c.realm, e)
+	if err != nil {
+		return usage(err)
+	}
+	fcfg.Known, fcfg.Edge = accounts.provider, loopback(uint16(c.innerPort))
 	own, err := newOwnFarm("up", e, fcfg, &c.controlKnobs, c.api)
 	if err != nil {
 		return err
@@ -129,10 +133,6 @@ func (c *upRole) run(e *env) error {
 		return err
 	}
 	if err := c.policyKnobs.apply(&scfg); err != nil {
-		return usage(err)
-	}
-	accounts, err := loadAccounts(c.auth, c.realm, e)
-	if err != nil {
 		return usage(err)
 	}
 	if scfg.Auth, err = accounts.edgeAuth(secret); err != nil {

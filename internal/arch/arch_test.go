@@ -39,11 +39,12 @@ var allowed = map[string][]string{
 	"sip/dispatch":  nil,
 	"sip/siptest":   {"media/sdp"},
 
-	"bridge":         {"bridge/ari", "internal/store"},
-	"bridge/ari":     nil,
-	"bridge/aritest": {"sip/siptest"},
-	"bridge/mixer":   nil,
-	"bridge/farm":    {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
+	"bridge":            {"bridge/ari", "internal/store"},
+	"bridge/ari":        nil,
+	"bridge/aritest":    {"sip/siptest"},
+	"bridge/bridgetest": {"sip/siptest", "media/mediatest"},
+	"bridge/mixer":      nil,
+	"bridge/farm":       {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
 
 	"recovery":       {"recovery/*", "bridge", "media/sdp", "internal/store"},
 	"recovery/hep":   nil,
@@ -69,11 +70,11 @@ var allowed = map[string][]string{
 	"bench/farms":    {"e2e/farms"},
 	"bench/farmload": {"bench/meter", "bench/rawphone", "e2e/farms", "internal/store", "sip/siptest", "transcode/*"},
 	"e2e/farms":      nil,
-	"e2e":            {"e2e/farms", "internal/store", "bench/rawphone", "bench/lab", "sip/siptest", "media/mediatest", "media/ng", "media/sdp", "transcode/*"},
+	"e2e":            {"e2e/farms", "bridge/bridgetest", "internal/store", "bench/rawphone", "bench/lab", "sip/siptest", "media/mediatest", "media/ng", "media/sdp", "transcode/*"},
 }
 
 // testOnly may be imported by the tests of any package: the strangers, the simulated network, what runs a part until the test ends, and the tables that tones are measured with.
-var testOnly = []string{"sip/siptest", "media/mediatest", "internal/simnet", "internal/testrun", "transcode/g711", "bridge/aritest"}
+var testOnly = []string{"sip/siptest", "media/mediatest", "internal/simnet", "internal/testrun", "transcode/g711", "bridge/aritest", "bridge/bridgetest"}
 
 const module = "rtcedge/"
 

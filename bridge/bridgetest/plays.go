@@ -1,0 +1,127 @@
+package bridgetest
+
+import (
+	"testing"
+	"time"
+
+	"rtcedge/sip/siptest"
+)
+
+// Plays are all of them, in the order of the behaviours.
+func Plays() []Play {
+	return []Play{
+		{"B37 a third one joins", thirdJoins},
+		{"B38 the end at one participant", endsAtOne},
+		{"B39 ringback, busy, absent, unknown", unanswered},
+		{"B40 mute, hold, record, transfer, kick", controls},
+		{"B41 events are lost", eventsLost},
+		{"B42 a conference and its moderator", conference},
+		{"B43 a flow", flow},
+	}
+}
+
+// Run runs all plays one after the other.
+func Run(t *testing.T, w World) {
+	for _, p := range Plays() {
+		t.Run(p.Name, func(t *testing.T) { p.Run(t, w) })
+	}
+}
+
+// thirdJoins: a call of two is a bridge; the third one's coming sends nothing to the first two, who hear it.
+func thirdJoins(t *testing.T, w World) {
+	api := &Control{t, w.API}
+	p := people(t, w, 3, nil)
+	alice, bob, carol := p[0], p[1], p[2]
+	a := alice.MustDial(bob.Name)
+	b := bob.Taken()
+	alice.Hears(tones()[1:2], tones()[:1])
+	bob.Hears(tones()[:1], tones()[1:2])
+	two := api.One(2)
+	sdpA, sdpB := string(a.RemoteSDP()), string(b.RemoteSDP())
+	api.Must("POST", "/v1/calls/"+two.ID+"/participants", map[string]string{"to": carol.Name})
+	c := carol.Taken()
+	alice.Hears(tones()[1:3], tones()[:1])
+	bob.Hears([]float64{tones()[0], tones()[2]}, tones()[1:2])
+	carol.Hears(tones()[:2], tones()[2:3])
+	if string(a.RemoteSDP()) != sdpA || string(b.RemoteSDP()) != sdpB {
+		t.Error("the third one's coming sent a re-INVITE to the first two")
+	}
+	api.One(3)
+	hangUp(t, a)
+	api.One(2) // bob and carol talk on
+	hangUp(t, b)
+	ended(t, "the last one", c)
+	api.None()
+}
+
+// endsAtOne: a call ends at one participant, unless the API said that it stays; a conference stays until it is ended.
+func endsAtOne(t *testing.T, w World) {
+	api := &Control{t, w.API}
+	p := people(t, w, 2, nil)
+	alice, bob := p[0], p[1]
+	a := alice.MustDial(bob.Name)
+	hangUp(t, bob.Taken())
+	ended(t, "alice", a)
+	api.None()
+
+	a = alice.MustDial(bob.Name)
+	b := bob.Taken()
+	call := api.One(2)
+	api.Must("POST", "/v1/calls/"+call.ID+"/stay", on{On: true})
+	hangUp(t, b)
+	api.One(1)
+	notEnded(t, "a caller whose call stays", a)
+	api.Must("POST", "/v1/calls/"+call.ID+"/stay", on{})
+	ended(t, "a caller whose call does not stay any more", a)
+	api.None()
+
+	a = alice.MustDial("7038")
+	b = bob.MustDial("7038")
+	api.One(2)
+	hangUp(t, b)
+	api.One(1)
+	notEnded(t, "the last one of a conference", a)
+	api.Must("DELETE", "/v1/conferences/7038", nil)
+	ended(t, "the last one of a conference that was ended", a)
+	api.None()
+}
+
+// unanswered: the caller has ringback, and learns why nobody comes.
+func unanswered(t *testing.T, w World) {
+	api := &Control{t, w.API}
+	p := people(t, w, 2, func(in *siptest.Incoming) bool {
+		time.Sleep(200 * time.Millisecond) // it rings before it is rejected
+		_ = in.Reject(486, "Busy Here")
+		return false
+	})
+	alice, busy := p[0], p[1]
+	if _, err := alice.Dial(busy.Name); statusOf(err) != 486 {
+		t.Errorf("a busy callee: %v, want 486", err)
+	}
+	if !alice.Rang() {
+		t.Error("the caller had no 180 although the callee rang")
+	}
+	if _, err := alice.Dial(w.Accounts[3].User); statusOf(err) != 480 {
+		t.Errorf("a callee that has not registered: %v, want 480", err)
+	}
+	if _, err := alice.Dial("nobody"); statusOf(err) != 404 {
+		t.Errorf("a callee that is not there: %v, want 404", err)
+	}
+	api.None()
+}
+
+func hangUp(t *testing.T, c *siptest.Call) {
+	t.Helper()
+	if err := c.Hangup(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func notEnded(t *testing.T, who string, c *siptest.Call) {
+	t.Helper()
+	select {
+	case <-c.Done():
+		t.Errorf("%s is hung up", who)
+	default:
+	}
+}

@@ -1,0 +1,183 @@
+package bridgetest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"rtcedge/sip/siptest"
+)
+
+// Account is one that may register.
+type Account struct{ User, Password string }
+
+// World is a system under test. People take its accounts in turn: a play needs at most four.
+type World struct {
+	SIP      netip.AddrPort
+	API      netip.AddrPort
+	Accounts []Account
+	// Cut takes the bridge's connections to the farms away until what it returns is called; nil where the system cannot.
+	Cut func() (restore func())
+}
+
+// Play is one behaviour as phones and an operator see it.
+type Play struct {
+	Name string
+	Run  func(t *testing.T, w World)
+}
+
+// Leg and Call are what the API shows, as far as plays look at it.
+type (
+	Leg struct {
+		ID, Number, State, Role string
+		Muted, Held, Moderator  bool
+	}
+	Call struct {
+		ID, Node, Bridge, Conference, Number string
+		Legs                                 []Leg
+		Recordings                           []string
+		Locked                               bool
+		Flow                                 *struct {
+			Step  int
+			Phase string
+			Vars  map[string]string
+		}
+	}
+)
+
+// patience bounds each wait: a machine may be busy, but nothing here takes seconds by itself.
+const patience = 10 * time.Second
+
+// Control is the API of a running bridge.
+type Control struct {
+	t   *testing.T
+	api netip.AddrPort
+}
+
+// Do sends a request and returns body and status; status 0 is no answer.
+func (c *Control) Do(method, path string, in any) ([]byte, int) {
+	c.t.Helper()
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		body = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(c.t.Context(), method, "http://"+c.api.String()+path, body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return []byte(err.Error()), 0
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	return text, resp.StatusCode
+}
+
+// Must wants a success.
+func (c *Control) Must(method, path string, in any) []byte {
+	c.t.Helper()
+	text, status := c.Do(method, path, in)
+	if status/100 != 2 {
+		c.t.Errorf("%s %s: %d %s", method, path, status, text)
+	}
+	return text
+}
+
+// Want wants a refusal.
+func (c *Control) Want(status int, method, path string, in any) {
+	c.t.Helper()
+	if text, got := c.Do(method, path, in); got != status {
+		c.t.Errorf("%s %s: %d %s, want %d", method, path, got, text, status)
+	}
+}
+
+// Calls lists them.
+func (c *Control) Calls() []Call {
+	c.t.Helper()
+	var out []Call
+	text, _ := c.Do("GET", "/v1/calls", nil)
+	_ = json.Unmarshal(text, &out)
+	return out
+}
+
+// Until waits for a state of the calls; the API is asked, because that is what a client of it would do.
+func (c *Control) Until(what string, ok func([]Call) bool) []Call {
+	c.t.Helper()
+	var last []Call
+	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
+		if last = c.Calls(); ok(last) {
+			return last
+		}
+	}
+	c.t.Fatalf("not within %v: %s; calls are %+v", patience, what, last)
+	return nil
+}
+
+// One waits for a single call with so many legs that are up.
+func (c *Control) One(legs int) Call {
+	c.t.Helper()
+	return c.Until("one call with all legs up", func(calls []Call) bool {
+		if len(calls) != 1 || len(calls[0].Legs) != legs {
+			return false
+		}
+		for _, l := range calls[0].Legs {
+			if l.State != "up" {
+				return false
+			}
+		}
+		return true
+	})[0]
+}
+
+// None waits until nothing is left.
+func (c *Control) None() {
+	c.t.Helper()
+	c.Until("no call", func(calls []Call) bool { return len(calls) == 0 })
+}
+
+// LegOf is the API's path of a party's leg.
+func (c *Control) LegOf(call Call, p *Person) string {
+	c.t.Helper()
+	for _, l := range call.Legs {
+		if l.Number == p.Name {
+			return "/v1/calls/" + call.ID + "/participants/" + l.ID
+		}
+	}
+	c.t.Fatalf("no leg of %s in %+v", p.Name, call.Legs)
+	return ""
+}
+
+// ID is the leg's id of a party.
+func (c *Control) ID(call Call, p *Person) string {
+	c.t.Helper()
+	for _, l := range call.Legs {
+		if l.Number == p.Name {
+			return l.ID
+		}
+	}
+	c.t.Fatalf("no leg of %s in %+v", p.Name, call.Legs)
+	return ""
+}
+
+func statusOf(err error) int {
+	var refused *siptest.StatusError
+	if errors.As(err, &refused) {
+		return refused.Code
+	}
+	return 0
+}
+
+type on struct {
+	On bool   `json:"on"`
+	By string `json:"by,omitempty"`
+}

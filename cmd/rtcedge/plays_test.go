@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"rtcedge/bridge/bridgetest"
+)
+
+// TestB37toB43OnTheEmbeddedFarm runs the plays through `up`: edge, media proxy, bridge and embedded farm in one process.
+func TestB37toB43OnTheEmbeddedFarm(t *testing.T) {
+	api := takenAddr(t)
+	args, state := freeUp(t, "--api", api.String())
+	out := start(t, args...)
+	s := readState(t, state, out)
+	waitReady(t, s.Admin)
+	w := bridgetest.World{SIP: netip.MustParseAddrPort(s.SIP), API: api}
+	for _, a := range s.Accounts {
+		w.Accounts = append(w.Accounts, bridgetest.Account{User: a.User, Password: a.Password})
+	}
+	bridgetest.Run(t, w)
+}
+
+// TestB41OnTheEmbeddedFarm: a farm and a bridge of their own, with a wire between them that can be cut.
+func TestB41OnTheEmbeddedFarm(t *testing.T) {
+	ari, api, admin, sip := takenAddr(t), takenAddr(t), takenAddr(t), takenAddr(t)
+	accounts := filepath.Join(t.TempDir(), "accounts")
+	w := bridgetest.World{SIP: sip, API: api}
+	var lines []byte
+	for i := range 4 {
+		a := bridgetest.Account{User: strconv.Itoa(1001 + i), Password: "secret"}
+		w.Accounts = append(w.Accounts, a)
+		lines = append(lines, a.User+":rtcedge:password=secret\n"...)
+	}
+	if err := os.WriteFile(accounts, lines, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start(t, "farm", "--listen", "udp:"+sip.String(), "--ari", ari.String(), "--ari-password", "secret", "--auth", accounts,
+		"--farm-port-min", "43000", "--farm-port-max", "43999")
+	wire, err := bridgetest.NewWire(ari)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(wire.Close)
+	start(t, "bridge", "--ari", "http://rtcedge:secret@"+wire.Addr().String(), "--api", api.String(), "--admin", admin.String())
+	waitReady(t, admin.String())
+	waitControlled(t, api)
+	w.Cut = wire.Cut
+	for _, p := range bridgetest.Plays() {
+		if p.Name[:3] == "B41" {
+			p.Run(t, w)
+		}
+	}
+}
+
+// waitControlled waits until the bridge has a node.
+func waitControlled(t *testing.T, api netip.AddrPort) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get("http://" + api.String() + "/v1/farms")
+		if err != nil {
+			continue
+		}
+		var nodes []struct{ State string }
+		err = json.NewDecoder(resp.Body).Decode(&nodes)
+		resp.Body.Close()
+		if err == nil && len(nodes) > 0 && nodes[0].State == "up" {
+			return
+		}
+	}
+	t.Fatal("the bridge has no node after 10 s")
+}
+
+// takenAddr is a free port on loopback, for UDP and TCP.
+func takenAddr(t *testing.T) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
