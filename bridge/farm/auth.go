@@ -47,15 +47,22 @@ func (f *Farm) transaction(req *sipmsg.Request) uint64 {
 	}{req.Source(), req.CallID().Value(), req.Via().Value(), req.CSeq().SeqNo})
 }
 
-// knows tells if there is a user of that name. Without Auth and Known everybody may register, so any name may be one.
-func (f *Farm) knows(user string) bool {
-	users := f.cfg.Known
+// knows tells if there may be a user of that name. Without Auth and Known everybody may register, so any name may be one.
+func (f *Farm) knows(user string) bool { return f.cfg.users() == nil || f.account(user) }
+
+// account tells if a user of that name is written down.
+func (f *Farm) account(user string) bool {
+	users := f.cfg.users()
 	if users == nil {
-		users = f.cfg.Auth
-	}
-	if users == nil {
-		return true
+		return false
 	}
 	_, ok := users.Lookup([]byte(user), []byte(f.cfg.Realm))
 	return ok
+}
+
+func (c *Config) users() auth.Provider {
+	if c.Known != nil {
+		return c.Known
+	}
+	return c.Auth
 }

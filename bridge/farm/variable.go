@@ -178,7 +178,7 @@ func (n *node) configObject(r *ari.Request) (any, error) {
 	id, now := r.Name("id"), time.Now()
 	aor, _, _ := strings.Cut(id, ";@")
 	contacts := n.farm.locations.contacts(aor, now)
-	if r.Name("configClass") == "res_pjsip" && (len(contacts) > 0 || n.farm.knows(aor)) {
+	if r.Name("configClass") == "res_pjsip" && (len(contacts) > 0 || n.farm.account(aor)) {
 		switch r.Name("objectType") {
 		case "aor":
 			uris := make([]string, len(contacts))
