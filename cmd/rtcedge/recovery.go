@@ -404,7 +404,9 @@ func recoveryCounts(s recovery.Stats) map[string]int64 {
 func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Source {
 	return func() []obs.Sample {
 		s := r.Stats()
+		stalls, _ := sentinel.Stalls()
 		out := []obs.Sample{
+			counter("recovery_own_stalls", "times without a turn for this process: no node was judged by them", uint64(stalls)),
 			counter("recovery_crashes", "crashes that this controller recovered", uint64(s.Crashes)),
 			counter("recovery_taken_over", "crashes that this controller took over from a silent one", uint64(s.TakenOver)),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Recovered), "result", recovery.ResultRecovered),
