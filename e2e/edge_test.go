@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -30,13 +31,28 @@ type edge struct {
 	proc     *process
 }
 
-// startUp runs everything in one process on an address of its own, and returns when it is ready.
+// startUp runs everything in one process on an address of its own, and returns when it is ready. A port that was free a moment ago may be
+// another test's by then: such a start is tried again.
 func startUp(t *testing.T, more ...string) *edge {
+	t.Helper()
+	for try := 1; ; try++ {
+		e, ready := tryUp(t, more...)
+		if ready {
+			return e
+		}
+		if out := e.proc.output(); try == 3 || !strings.Contains(out, "address already in use") {
+			t.Fatalf("rtcedge up ended: %s", out)
+		}
+	}
+}
+
+// tryUp returns false where the process has ended.
+func tryUp(t *testing.T, more ...string) (e *edge, ready bool) {
 	t.Helper()
 	state := filepath.Join(t.TempDir(), "up.json")
 	host, local := newHost(), netip.MustParseAddr("127.0.0.1")
 	port := func(h netip.Addr) string { return strconv.Itoa(int(freePort(t, h).Port())) }
-	e := &edge{WS: freePort(t, host), WSS: freePort(t, host), TLS: freePort(t, host)}
+	e = &edge{WS: freePort(t, host), WSS: freePort(t, host), TLS: freePort(t, host)}
 	e.proc = launch(t, "rtcedge up", append([]string{edgeProgram.binary(t), "up", "--listen-ip", host.String(), "--state-file", state,
 		"--sip-port", port(host), "--tls-port", strconv.Itoa(int(e.TLS.Port())),
 		"--ws-port", strconv.Itoa(int(e.WS.Port())), "--wss-port", strconv.Itoa(int(e.WSS.Port())),
@@ -46,11 +62,11 @@ func startUp(t *testing.T, more ...string) *edge {
 	limit := time.Now().Add(15 * time.Second)
 	for {
 		if data, err := os.ReadFile(state); err == nil && json.Unmarshal(data, e) == nil && e.SIP.IsValid() && e.ready() {
-			return e
+			return e, true
 		}
 		select {
 		case <-e.proc.done:
-			t.Fatalf("rtcedge up ended: %s", e.proc.output())
+			return e, false
 		default:
 		}
 		if time.Now().After(limit) {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"rtcedge/media/ng"
-	"rtcedge/transcode"
 )
 
 // TestB22DropTraffic: all RTP of a call is dropped until it is told to go on; stop wins over start.
@@ -116,9 +115,7 @@ func TestB22TransportAccept(t *testing.T) {
 
 // TestB28CodecOptions: codec-set and codec-transcode say bit rate, packet length and complexity of what we encode.
 func TestB28CodecOptions(t *testing.T) {
-	if !transcode.CanEncode(transcode.Opus) {
-		t.Skip("this build has no Opus encoder")
-	}
+	needOpus(t)
 	r := newRig(t, Config{})
 	a, b := newPeer(t, 1), newPeer(t, 2)
 	offer := toFarm("c", "a", a.body("RTP/AVP", "96", "rtpmap:96 opus/48000/2"))
