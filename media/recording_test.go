@@ -101,6 +101,7 @@ func TestB24Recording(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRig(t, Config{RecordingDir: dir})
+	r.clock.freeze()
 	a, b := newPeer(t, 1), newPeer(t, 2)
 	const id = "../../../evil/..\x00/call@host"
 	offer := toFarm(id, "a", a.body("RTP/SAVP", "8", a.key("AES_CM_128_HMAC_SHA1_80", 3)))
@@ -114,8 +115,8 @@ func TestB24Recording(t *testing.T) {
 			b.send(b.packet(0, tone(i, 1000, g711.EncodeULaw)))
 			a.recv()
 			i++
-			r.clock.advance(19 * time.Millisecond)
-			time.Sleep(time.Millisecond)
+			r.clock.advance(20 * time.Millisecond)
+			time.Sleep(time.Millisecond) // the writer's ticker is a real one
 		}
 	}
 	talk(150)
@@ -144,6 +145,7 @@ func TestB24Recording(t *testing.T) {
 	readPcap(t, glob(t, dir, "*.pcap"))
 
 	r.must(ng.Request{Command: "pause recording", CallID: id})
+	r.barrier()
 	for range 50 {
 		a.send(a.packet(8, tone(i, 2000, g711.EncodeALaw)))
 		b.recv()
@@ -152,6 +154,7 @@ func TestB24Recording(t *testing.T) {
 	}
 	r.barrier()
 	r.must(ng.Request{Command: "start recording", CallID: id})
+	r.barrier()
 	talk(50)
 	r.must(ng.Request{Command: "delete", CallID: id})
 	end := <-r.ended
