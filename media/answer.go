@@ -57,6 +57,7 @@ func (e *Engine) answer(req *ng.Request) (out []byte, warning string, err error)
 	c.lastSignal = e.cfg.Now()
 	c.options.take(req)
 	c.apply()
+	d.name()
 	c.follow(d, &e.cfg)
 	return out, e.recordAsAsked(c, req), nil
 }
@@ -180,7 +181,7 @@ func (d *dialog) settle(st *settled, om *offeredMedia, s *stream, m *sdp.Media, 
 		if err := s.settleRTC(r, om, a, &near, &st.far); err != nil {
 			return err
 		}
-		if err := d.settleCodecs(st, r, om, s, m, cfg); err != nil {
+		if err := d.settleCodecs(st, r, om, s, m, req, cfg); err != nil {
 			return err
 		}
 	}
@@ -221,9 +222,12 @@ func (d *dialog) settleKeys(r *route, om *offeredMedia, s *stream, m *sdp.Media)
 }
 
 // settleCodecs fills in the payload types and makes the pipes.
-func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream, m *sdp.Media, cfg *Config) error {
+func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream, m *sdp.Media, req *ng.Request, cfg *Config) error {
 	a, b := d.offer.side, 1-d.offer.side
 	answer := m.Codecs()
+	if !om.choice.managed && om.choice.inject && !(hasEvents(om.choice.offered) && hasEvents(answer)) {
+		om.choice.managed = true
+	}
 	if !om.choice.managed {
 		for side, list := range map[int][]sdp.Codec{a: om.choice.offered, b: answer} {
 			r.flows[side].passAll(list)
@@ -231,6 +235,7 @@ func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream
 		}
 		st.pair.voice = [2]sdp.Codec{firstVoice(answer), firstVoice(answer)}
 		r.names[0], r.names[1] = st.pair.voice[0].Name, st.pair.voice[1].Name
+		st.pair.listen(r, a, om.detect || req.Has("detect-dtmf"), cfg)
 		return nil
 	}
 	p, err := om.choice.settle(answer)
@@ -243,6 +248,7 @@ func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream
 	r.names[a], r.names[b] = p.voice[0].Name, p.voice[1].Name
 	from.mapTypes(&p, 0)
 	to.mapTypes(&p, 1)
+	p.listen(r, a, om.detect || req.Has("detect-dtmf"), cfg)
 	for sent, answered := range p.alias {
 		to.types[sent], to.event[sent], to.cn[sent] = to.types[answered], to.event[answered], to.cn[answered]
 	}
@@ -253,12 +259,33 @@ func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream
 	back := pipeConfig(&p, 1, om.ptime, cfg)
 	configure(&there, p.voice[1], m.PTime(), om.choice.options)
 	configure(&back, p.voice[0], om.ptime, om.choice.options)
+	if om.choice.inject {
+		for _, c := range []*transcode.PipeConfig{&there, &back} {
+			if c.FromEvents == 0 && c.ToEvents == 0 {
+				c.FromEvents = c.From.Rate
+			}
+		}
+	}
 	if from.pipe, err = s.pipe(a, there); err != nil {
 		return err
 	}
 	to.pipe, err = s.pipe(b, back)
 	return err
 }
+
+// listen puts detectors into the route, where they are wanted and the codec can be decoded. a is the offerer's side.
+func (p *pair) listen(r *route, a int, wanted bool, cfg *Config) {
+	if !wanted || cfg.Digit == nil {
+		return
+	}
+	for i, side := range []int{a, 1 - a} {
+		if converts(p.voice[i]) {
+			r.flows[side].listener, _ = detector(p, i) // an error leaves it nil: nothing is heard then
+		}
+	}
+}
+
+func hasEvents(list []sdp.Codec) bool { return slices.ContainsFunc(list, isEvent) }
 
 // pipeConfig is the pipe from the side of p with this index to the other; ptime is what the receiver asks for.
 func pipeConfig(p *pair, from int, ptime time.Duration, cfg *Config) transcode.PipeConfig {

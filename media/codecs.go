@@ -26,6 +26,7 @@ type choice struct {
 	managed bool        // the request named codecs to add or hide: we decide. Else lists pass and every type is relayed
 	offered []sdp.Codec // by the offerer and not stripped, in its order
 	sent    []sdp.Codec // offered on to the answerer
+	inject  bool        // tones may have to be sent where a party has no telephone-event: no relay then
 	options []string    // words of rtpengine's codec-set and codec-transcode that say how a codec is spoken
 }
 
@@ -149,8 +150,8 @@ func (c *choice) settle(answer []sdp.Codec) (pair, error) {
 	}
 	a := c.offered[ai]
 	p.voice = [2]sdp.Codec{a, b}
-	p.relay = sameCodec(a, b)
 	p.event[0], p.event[1] = eventOf(c.offered, a.Rate), eventOf(answer, b.Rate)
+	p.relay = sameCodec(a, b) && !(c.inject && (p.event[0].PT == noType || p.event[1].PT == noType) && converts(a))
 	if p.relay && (p.event[0].PT == noType || p.event[1].PT == noType) {
 		p.event = [2]sdp.Codec{none, none}
 	}
@@ -200,6 +201,12 @@ func connects(a, b sdp.Codec) bool {
 	fa, oka := transcode.Lookup(a.Name, a.Rate, a.Channels, a.Params)
 	fb, okb := transcode.Lookup(b.Name, b.Rate, b.Channels, b.Params)
 	return oka && okb && both(fa.Codec) && both(fb.Codec)
+}
+
+// converts tells if the codec can be decoded and encoded here.
+func converts(c sdp.Codec) bool {
+	f, ok := transcode.Lookup(c.Name, c.Rate, c.Channels, c.Params)
+	return ok && both(f.Codec)
 }
 
 func both(c transcode.Codec) bool { return transcode.CanEncode(c) && transcode.CanDecode(c) }

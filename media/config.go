@@ -61,6 +61,9 @@ type Config struct {
 	// Changed is called after each command that changed a call, with no lock held; it must not block. A new record of the
 	// call (Engine.Export) is worth storing then. nil is none.
 	Changed func(callID string)
+	// Digit is called at the end of each key that a party has pressed: of telephone-events and, where a request has detect-DTMF, of tones in
+	// the voice. A worker calls it; it must not block. nil is none.
+	Digit func(Digit)
 	// OnRecord gets session records for Engine.Restore on another node, a few kB of JSON with keys in clear: a quarter of a second
 	// after each change of a call, handshakes and learnt sources included, and each minute while it lasts; nil when it has ended. At
 	// the end of Run it gets the last one of every call, and no nil. One goroutine calls it; it must not block. nil is none.

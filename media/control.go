@@ -167,10 +167,13 @@ func (e *Engine) PlayDTMF(req *ng.Request) (*ng.Response, error) {
 				continue
 			}
 			pt, rate := r.eventsTo(1 - l.side)
-			if rate == 0 {
-				return errors.New("play DTMF: the other party did not negotiate telephone-event")
-			}
 			one := j
+			if rate == 0 {
+				if r.flows[l.side].pipe == nil || l.pipeConfig.FromEvents == 0 || l.pipeConfig.ToEvents != 0 {
+					return errNoInject
+				}
+				one.through, rate = true, uint32(l.pipeConfig.FromEvents)
+			}
 			one.pt, one.clock = pt, rate
 			peer := &l.stream.legs[1-l.side]
 			c.worker.loop.Do(func() { peer.inject = &one })

@@ -340,8 +340,10 @@ func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, er
 		return e.setGate(req, gateMedia, req.Command == ng.CmdBlockMedia)
 	case ng.CmdSilenceMedia, ng.CmdUnsilenceMedia:
 		return e.setGate(req, gateSilence, req.Command == ng.CmdSilenceMedia)
-	case ng.CmdBlockDTMF, ng.CmdUnblockDTMF:
-		return e.setGate(req, gateDTMF, req.Command == ng.CmdBlockDTMF)
+	case ng.CmdBlockDTMF:
+		return e.BlockDTMF(req)
+	case ng.CmdUnblockDTMF:
+		return e.setGate(req, gateDTMF, false)
 	case ng.CmdPlayDTMF:
 		return e.PlayDTMF(req)
 	case ng.CmdJoin:

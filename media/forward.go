@@ -101,9 +101,21 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 	}
 	l.in.packet(ssrc, seq, ts, n, pkt.Time, clock)
 	s.worker.count(n)
-	if g := l.gate.Load(); g != 0 && !l.holdBack(g, r, b, hdr, n) {
-		s.skip(l, &s.legs[1-l.side], r, b[:hdr], pkt.Time)
-		return
+	if s.worker.tells {
+		switch {
+		case f.event[pt]:
+			l.hears(b[hdr:n], ts, f.eventClock(pt), false, pkt.Time)
+		case f.listener != nil && !f.cn[pt]:
+			l.listen(f.listener, b[:n], hdr, pkt.Time)
+		}
+	}
+	if g := l.gate.Load(); g != 0 {
+		changed, ok := l.holdBack(g, r, b, hdr, n)
+		if !ok {
+			s.skip(l, &s.legs[1-l.side], r, b[:hdr], pkt.Time)
+			return
+		}
+		n = changed
 	}
 	if t := s.tap.Load(); t != nil {
 		t.packet(l, r, b[:n], hdr, pkt)
@@ -145,7 +157,7 @@ func (s *stream) carry(l *leg, r *route, b []byte, hdr, n int, now time.Time) {
 		binary.BigEndian.PutUint16(b[2:], seq)
 		binary.BigEndian.PutUint32(b[4:], ts)
 		binary.BigEndian.PutUint32(b[8:], peer.ssrc)
-		if peer.inject != nil && !f.event[pt] && !f.cn[pt] {
+		if peer.inject != nil && !peer.inject.through && !f.event[pt] && !f.cn[pt] {
 			if stamp, marker, ok := peer.injected(b[hdr:hdr], ts, f.clock); ok {
 				n, out = hdr+eventLen, peer.injectType
 				b[0] &^= paddingBit
@@ -207,11 +219,17 @@ func (s *stream) transcode(l, peer *leg, r *route, b []byte, hdr int, now time.T
 		}
 		o.source, o.pipe, o.splice = ssrc, f.pipe, true
 	}
-	f.pipe.Push(transcode.Packet{
+	in := transcode.Packet{
 		Event: f.event[pt], Noise: f.cn[pt],
 		Seq: binary.BigEndian.Uint16(b[2:]), Timestamp: binary.BigEndian.Uint32(b[4:]), Marker: b[1]&markerBit != 0,
 		Payload: payload,
-	})
+	}
+	if peer.inject != nil && peer.inject.through && !in.Event && !in.Noise && len(payload) >= eventLen {
+		if stamp, marker, ok := peer.injected(payload[:0], in.Timestamp, f.clock); ok {
+			in.Event, in.Timestamp, in.Marker, in.Payload = true, stamp, marker != 0, payload[:eventLen]
+		}
+	}
+	f.pipe.Push(in)
 	for {
 		out, ok := f.pipe.Next()
 		if !ok {
@@ -244,7 +262,7 @@ func (s *stream) transcode(l, peer *leg, r *route, b []byte, hdr int, now time.T
 				fillBytes(t[rtpHeaderMin:n], word)
 			}
 		}
-		if peer.inject != nil && !out.Event && !out.Noise {
+		if peer.inject != nil && !peer.inject.through && !out.Event && !out.Noise {
 			if stamp, marker, ok := peer.injected(t[rtpHeaderMin:rtpHeaderMin], ts, f.toClock); ok {
 				ts, n = stamp, rtpHeaderMin+eventLen
 				t[1] = marker | peer.injectType
@@ -257,6 +275,16 @@ func (s *stream) transcode(l, peer *leg, r *route, b []byte, hdr int, now time.T
 		o.octets += uint32(len(out.Payload))
 		s.deliver(peer, r, t, n, now)
 	}
+}
+
+// eventClock is the clock in which an event's duration counts, that of its payload type (RFC 4733 section 2.1).
+func (f *flow) eventClock(pt uint8) uint32 {
+	for i := range f.heard {
+		if f.heard[i].PT == pt {
+			return uint32(f.heard[i].Rate)
+		}
+	}
+	return f.clock
 }
 
 // unpadded is the payload of a checked packet without its padding (RFC 3550 section 5.1).

@@ -13,6 +13,7 @@ type injection struct {
 	clock     uint32 // Hz, of the events
 	volume    uint8
 	tone, gap time.Duration
+	through   bool    // the party has no events: the conversion on the way makes tones of them
 	digits    []uint8 // event codes; the first is sounding or next
 
 	begun bool
@@ -53,7 +54,7 @@ func (j *injection) replace(ts, clock uint32) (payload [eventLen]byte, stamp uin
 	}
 	duration := uint64(elapsed) * uint64(j.clock) / uint64(time.Second)
 	binary.BigEndian.PutUint16(payload[2:], uint16(min(duration, math.MaxUint16)))
-	if j.ends == eventEnds {
+	if j.ends == eventEnds || j.through && j.ends == 1 { // a conversion loses nothing: one end is enough
 		j.on, j.digits = false, j.digits[1:]
 		j.next = j.stamp + uint32(uint64(j.tone+j.gap)*uint64(clock)/uint64(time.Second))
 	}
@@ -77,15 +78,23 @@ func (l *leg) injected(dst []byte, ts, clock uint32) (stamp uint32, marker byte,
 	return stamp, marker, true
 }
 
-// holdBack does what the gates of leg l say. False means that the packet ends here.
-func (l *leg) holdBack(g gate, r *route, b []byte, hdr, n int) bool {
+// holdBack does what the gates of leg l say; the packet may be another one then. False means that it ends here.
+func (l *leg) holdBack(g gate, r *route, b []byte, hdr, n int) (int, bool) {
 	f, pt := &r.flows[l.side], b[1]&typeMask
 	switch {
-	case g&gateAll != 0, g&gateMedia != 0 && !f.event[pt], g&gateDTMF != 0 && f.event[pt]:
+	case g&gateAll != 0, g&gateMedia != 0 && !f.event[pt]:
 		l.drop(dropBlocked)
-		return false
+		return 0, false
+	case g&gateDTMF != 0 && f.event[pt]:
+		if m := l.mask.Load(); m != nil {
+			if n, ok := l.disguise(m, r, b, hdr, n); ok {
+				return n, true
+			}
+		}
+		l.drop(dropBlocked)
+		return 0, false
 	case g&gateSilence == 0 || f.event[pt] || f.cn[pt]:
-		return true
+		return n, true
 	}
 	for i := range f.heard {
 		if f.heard[i].PT != pt {
@@ -93,14 +102,14 @@ func (l *leg) holdBack(g gate, r *route, b []byte, hdr, n int) bool {
 		}
 		if word, ok := quiet(f.heard[i].Name); ok {
 			fillBytes(b[hdr:n], word)
-			return true
+			return n, true
 		}
 	}
 	if _, ok := quiet(r.names[1-l.side]); ok && f.pipe != nil {
-		return true // what leaves the pipe is silenced
+		return n, true // what leaves the pipe is silenced
 	}
 	l.drop(dropBlocked)
-	return false
+	return 0, false
 }
 
 // skip takes the number of a packet that was held back out of the stream of the other party, so that it is no loss there, and

@@ -37,6 +37,7 @@ type offeredMedia struct {
 
 	ice          [2]bool // the offerer has it, the answerer is offered it
 	iceFull      [2]bool // by a full agent of ours
+	detect       bool    // keys are looked for in the voice
 	ownRTCP      bool    // reports of our own though nothing is transcoded
 	reset        bool    // the answerer is another one than before
 	muxOnly      bool    // the answerer must accept rtcp-mux
@@ -133,6 +134,7 @@ func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) 
 	d.parties[1-side].note(req.ToTag)
 	c.options.take(req)
 	c.apply()
+	d.name()
 	if label := cmp.Or(req.SetLabel, req.Label); label != "" {
 		d.parties[side].label = label
 	}
@@ -238,6 +240,7 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request, n *network, spoken s
 	}
 	var err error
 	om.choice, err = newChoice(prefer(m.Codecs(), spoken), rules)
+	om.choice.inject, om.detect = om.kind == "audio" && req.Has("inject-dtmf"), req.Has("detect-dtmf")
 	return err
 }
 

@@ -197,6 +197,8 @@ type offeredRecord struct {
 	Sent     []sdp.Codec   `json:"sent,omitempty"`
 	Options  []string      `json:"options,omitempty"` // of codecs
 	OwnRTCP  bool          `json:"ownrtcp,omitempty"`
+	Inject   bool          `json:"inject,omitempty"` // and detect: flags of the offer
+	Detect   bool          `json:"detect,omitempty"`
 	Proto    string        `json:"proto,omitempty"`
 	MuxAsked bool          `json:"muxasked,omitempty"`
 	MuxGiven muxAnswer     `json:"muxgiven,omitempty"`
@@ -314,7 +316,7 @@ func (o *offer) record() *offerRecord {
 		r.Media = append(r.Media, offeredRecord{
 			Rejected: m.rejected, Kind: m.kind, RTP: m.rtp, From: m.from.record(), Managed: m.choice.managed,
 			Offered: m.choice.offered, Sent: m.choice.sent, Proto: m.proto, MuxAsked: m.muxAsked, MuxGiven: m.muxGiven,
-			Options: m.choice.options, OwnRTCP: m.ownRTCP,
+			Options: m.choice.options, OwnRTCP: m.ownRTCP, Inject: m.choice.inject, Detect: m.detect,
 			SDES: m.sdes, PTime: m.ptime, ICE: m.ice, Full: m.iceFull, MuxOnly: m.muxOnly, Setup: m.setup, Active: m.preferActive,
 		})
 	}
@@ -330,7 +332,7 @@ func (r *offerRecord) offer() *offer {
 		m := &r.Media[i]
 		o.media = append(o.media, offeredMedia{
 			rejected: m.Rejected, kind: m.Kind, rtp: m.RTP, from: m.From.description(),
-			choice: choice{managed: m.Managed, offered: m.Offered, sent: m.Sent, options: m.Options}, ownRTCP: m.OwnRTCP, proto: m.Proto, muxAsked: m.MuxAsked,
+			choice: choice{managed: m.Managed, offered: m.Offered, sent: m.Sent, options: m.Options, inject: m.Inject}, ownRTCP: m.OwnRTCP, detect: m.Detect, proto: m.Proto, muxAsked: m.MuxAsked,
 			muxGiven: m.MuxGiven, sdes: m.SDES, ptime: m.PTime, ice: m.ICE, iceFull: m.Full, muxOnly: m.MuxOnly, setup: m.Setup,
 			preferActive: m.Active,
 		})

@@ -69,6 +69,11 @@ type leg struct {
 	refreshed  uint64     // packets at the last tick
 	loss       uint8      // percent of what we send, as the party reports it
 	injectType uint8
+	masked     masked
+	digits     [2]digitWatch // of events, and of tones in the voice
+
+	mask atomic.Pointer[mask] // set by control: what stands in for events that are blocked; nil is nothing
+	who  atomic.Pointer[who]  // set by control
 
 	copies atomic.Pointer[[]*stream] // set by control: of subscribers; nil is none
 
@@ -133,6 +138,8 @@ type flow struct {
 	heard       []sdp.Codec // what the party may send, for a recording
 
 	toClock uint32 // Hz of the timestamps behind the pipe
+
+	listener *transcode.Pipe // for tones in the voice; nil: nobody wants to know
 }
 
 // noType marks a payload type that was not negotiated.

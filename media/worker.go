@@ -25,6 +25,7 @@ type worker struct {
 	table  table // of the streams whose packets the worker carries
 	now    func() time.Time
 	ring   *recordRing // to the recorder; nil without one
+	tells  bool        // somebody wants to know of keys
 
 	// Counters: written by the worker, read by anybody.
 	packets, bytes       atomic.Uint64
@@ -46,7 +47,7 @@ type worker struct {
 }
 
 func newWorker(e *Engine) (*worker, error) {
-	w := &worker{engine: e, now: e.cfg.Now, room: transcode.NewRoom()}
+	w := &worker{engine: e, tells: e.cfg.Digit != nil, now: e.cfg.Now, room: transcode.NewRoom()}
 	loop, err := udp.NewLoop(udp.LoopConfig{
 		Portable: e.cfg.Portable, Tick: w.tick, Interval: tickEvery, Now: e.cfg.Now, Steering: e.cfg.Steering,
 	})

@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 	"nat":     nil,
 	"nat/ice": {"nat"},
 
-	"media":           {"media/*", "transcode", "nat", "nat/ice"},
+	"media":           {"media/*", "transcode", "transcode/g711", "nat", "nat/ice"},
 	"media/ng":        nil,
 	"media/sdp":       nil,
 	"media/udp":       nil,
