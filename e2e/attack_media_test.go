@@ -99,7 +99,7 @@ func TestF24GarbageAtSRTP(t *testing.T) {
 	}
 	for _, layer := range []string{"auto", "off"} {
 		t.Run("xdp "+layer, func(t *testing.T) {
-			t.Parallel()
+			watch := feel(t)
 			e := startUp(t, "--xdp", layer)
 			calls := goodCalls(t, e, 3)
 			secure := goodCallOf(t, e, e.Accounts[3], "AES_CM_128_HMAC_SHA1_80")
@@ -133,7 +133,7 @@ func TestF24GarbageAtSRTP(t *testing.T) {
 			out, _ := growth(begin, after, `media_packets_total{direction="out"}`)
 			dropped, _ := growth(begin, after, "media_dropped_total")
 			t.Logf("in all the media node took %.0f, sent %.0f, dropped %.0f", in, out, dropped)
-			unharmed(t, append(calls, secure))
+			unharmed(t, append(calls, secure), watch)
 			got := a.count.Load() + near.count.Load()
 			t.Logf("came back to the attackers: %d packets", got)
 			if got > 0 {
@@ -240,24 +240,25 @@ func TestF23Spray(t *testing.T) {
 	for _, layer := range []string{"auto", "off"} {
 		t.Run("xdp "+layer, func(t *testing.T) {
 			t.Parallel()
+			watch := feel(t)
 			e := startUp(t, "--xdp", layer)
 			calls := goodCalls(t, e, 3)
 			t.Run("spray", func(t *testing.T) {
 				for i, ahead := range []time.Duration{0, time.Second, 4 * time.Second} {
 					t.Run(fmt.Sprintf("%v ahead", ahead), func(t *testing.T) {
 						t.Parallel()
-						sprayed(t, e, e.Accounts[3+2*i:5+2*i], ahead)
+						sprayed(t, e, watch, e.Accounts[3+2*i:5+2*i], ahead)
 					})
 				}
 			})
-			unharmed(t, calls)
+			unharmed(t, calls, watch)
 			endsWell(t, e.proc)
 		})
 	}
 }
 
 // sprayed lets an attacker spray, and two phones call the echo meanwhile.
-func sprayed(t *testing.T, e *edge, users []user, ahead time.Duration) {
+func sprayed(t *testing.T, e *edge, watch *pulse, users []user, ahead time.Duration) {
 	const good, evil, sends = 0xd5, 0x2a, 250
 	a := newStranger(t, netip.AddrPortFrom(newHost(), 0), nil)
 	target := make(chan []netip.AddrPort, 1)
@@ -312,8 +313,15 @@ func sprayed(t *testing.T, e *edge, users []user, ahead time.Duration) {
 	for i, p := range phones {
 		share := 100 * float64(passed[i].Load()) / sends
 		t.Logf("%v ahead, behind NAT %v: injected %d, passed %d of %d (%.1f %%)", ahead, i == 1, injected[i].Load(), passed[i].Load(), sends, share)
-		if injected[i].Load() > 2 || share < 93 {
-			t.Error("want at most 1 injected per stream, and 93 % passed")
+		if injected[i].Load() > 2 {
+			t.Error("want at most 1 injected per stream")
+		}
+		switch {
+		case share >= 93:
+		case watch.stoodStill():
+			t.Log("what passed is NOT JUDGED: the machine itself stood still")
+		default:
+			t.Error("want 93 % passed")
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		if err := p.call.Hangup(ctx); err != nil {
@@ -334,6 +342,7 @@ func TestF26STUNFlood(t *testing.T) {
 }
 
 func stunFlood(t *testing.T, e *edge) {
+	watch := feel(t)
 	calls := goodCalls(t, e, 3)
 	a := newStranger(t, netip.AddrPortFrom(newHost(), 0), nil)
 	rtp := mediaAddr(t, calls[0].RemoteSDP())
@@ -355,7 +364,7 @@ func stunFlood(t *testing.T, e *edge) {
 	if a.bytes.Load() > int64(bytesIn) {
 		t.Error("more bytes came out than went in")
 	}
-	unharmed(t, calls)
+	unharmed(t, calls, watch)
 	survived(t, e.proc, rss, 16<<10)
 	endsWell(t, e.proc)
 }

@@ -39,6 +39,9 @@ func feel(t *testing.T) *pulse {
 // reset forgets what was before.
 func (p *pulse) reset() { p.longest.Store(0); p.lateOver.Store(0) }
 
+// stoodStill tells if the machine was late by more than the buffers of sockets hold at the rates of the attacks.
+func (p *pulse) stoodStill() bool { return time.Duration(p.longest.Load()) > 80*time.Millisecond }
+
 // judge fails the test if a time is over its limit, unless the machine was late itself: then it says that it does not know.
 func (p *pulse) judge(t *testing.T, what string, took, limit time.Duration) {
 	t.Helper()
