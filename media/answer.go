@@ -56,6 +56,7 @@ func (e *Engine) answer(req *ng.Request) (out []byte, warning string, err error)
 	}
 	c.lastSignal = e.cfg.Now()
 	c.options.take(req)
+	c.metadata = cmp.Or(req.Metadata, c.metadata)
 	c.apply()
 	d.name()
 	c.follow(d, &e.cfg)
@@ -225,7 +226,7 @@ func (d *dialog) settleKeys(r *route, om *offeredMedia, s *stream, m *sdp.Media)
 func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream, m *sdp.Media, req *ng.Request, cfg *Config) error {
 	a, b := d.offer.side, 1-d.offer.side
 	answer := m.Codecs()
-	if !om.choice.managed && om.choice.inject && !(hasEvents(om.choice.offered) && hasEvents(answer)) {
+	if eventless := !hasEvents(om.choice.offered) || !hasEvents(answer); om.choice.inject && eventless {
 		om.choice.managed = true
 	}
 	if !om.choice.managed {

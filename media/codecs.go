@@ -151,7 +151,8 @@ func (c *choice) settle(answer []sdp.Codec) (pair, error) {
 	a := c.offered[ai]
 	p.voice = [2]sdp.Codec{a, b}
 	p.event[0], p.event[1] = eventOf(c.offered, a.Rate), eventOf(answer, b.Rate)
-	p.relay = sameCodec(a, b) && !(c.inject && (p.event[0].PT == noType || p.event[1].PT == noType) && converts(a))
+	eventless := p.event[0].PT == noType || p.event[1].PT == noType
+	p.relay = sameCodec(a, b) && (!c.inject || !eventless || !converts(a))
 	if p.relay && (p.event[0].PT == noType || p.event[1].PT == noType) {
 		p.event = [2]sdp.Codec{none, none}
 	}

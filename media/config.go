@@ -41,6 +41,8 @@ type Config struct {
 	OpusComplexity int
 	// RecordingDir is where recordings go; it must exist. "" is none, and commands that ask for one get an error.
 	RecordingDir string
+	// ForwardTo is where start forwarding sends PCM: tcp://HOST:PORT or tls://HOST:PORT. "" is nowhere, and the command is refused.
+	ForwardTo string
 	// MediaDir is where play media finds its files; "" is nowhere, blobs only.
 	MediaDir string
 	// Certificate is what DTLS shows. Nodes that take over each other's calls share one, else the next re-INVITE of a call that moved

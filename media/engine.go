@@ -24,6 +24,7 @@ type Engine struct {
 	id        string     // of this process, for loop-protect
 	handovers *sync.Pool // of packets between workers
 	clips     *clips
+	forwards  *forwards // nil: nowhere
 
 	// Counters.
 	callsTotal, timeouts, rejected, limited, failed atomic.Uint64
@@ -64,6 +65,9 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, id: iceChars(12), handovers: newHandovers()}
 	e.mu.calls = make(map[string]*call)
 	var err error
+	if e.forwards, err = newForwards(cfg.ForwardTo); err != nil {
+		return nil, err
+	}
 	if e.dtls, err = newDTLSAgent(dtlsConfig{Cert: cfg.Certificate}); err != nil {
 		return nil, err
 	}
@@ -127,7 +131,12 @@ func (e *Engine) Run(ctx context.Context) error {
 	}()
 	recording, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopKeeping()
-	var keeping sync.WaitGroup
+	forwarding, stopForwarding := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopForwarding()
+	var keeping, sinks sync.WaitGroup
+	if e.forwards != nil {
+		sinks.Go(func() { e.forwards.run(forwarding) })
+	}
 	if e.cfg.OnRecord != nil {
 		keeping.Go(func() { e.keepRecords(recording) })
 	}
@@ -157,6 +166,8 @@ func (e *Engine) Run(ctx context.Context) error {
 			err = other
 		}
 	}
+	stopForwarding()
+	sinks.Wait()
 	e.dtls.close()
 	e.clips.close()
 	stopWriting() // the workers have ended, so every packet is in a ring
@@ -353,7 +364,7 @@ func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, er
 	case ng.CmdComfort:
 		return e.Comfort(req)
 	case ng.CmdStartForwarding, ng.CmdStopForwarding:
-		return nil, fmt.Errorf("%s: this node forwards to no other place; start recording writes pcap and WAV files", req.Command)
+		return e.Forwarding(req, req.Command == ng.CmdStartForwarding)
 	case ng.CmdPlayMedia:
 		return e.PlayMedia(req)
 	case ng.CmdStopMedia:

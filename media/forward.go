@@ -120,6 +120,9 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 	if t := s.tap.Load(); t != nil {
 		t.packet(l, r, b[:n], hdr, pkt)
 	}
+	if l.forward != nil && !r.plain {
+		l.forward.packet(l, b[:n], hdr)
+	}
 	if to := l.copies.Load(); to != nil {
 		l.copyTo(*to, b, hdr, n, pkt.Time)
 	}

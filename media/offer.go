@@ -133,6 +133,7 @@ func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) 
 	d.parties[side].note(req.FromTag)
 	d.parties[1-side].note(req.ToTag)
 	c.options.take(req)
+	c.metadata = cmp.Or(req.Metadata, c.metadata)
 	c.apply()
 	d.name()
 	if label := cmp.Or(req.SetLabel, req.Label); label != "" {

@@ -26,6 +26,7 @@ type call struct {
 	recording  *recording // running or paused
 	recorded   []string   // names of the recordings of this call
 	options    callOptions
+	metadata   string // that the controller gave last
 
 	subscriptions []*subscription
 }

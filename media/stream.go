@@ -70,6 +70,7 @@ type leg struct {
 	loss       uint8      // percent of what we send, as the party reports it
 	injectType uint8
 	masked     masked
+	forward    *forwarder    // of what the party says, as PCM; nil is none
 	digits     [2]digitWatch // of events, and of tones in the voice
 
 	mask atomic.Pointer[mask] // set by control: what stands in for events that are blocked; nil is nothing

@@ -84,6 +84,9 @@ func (w *worker) add(s *stream) {
 // forget is its end.
 func (w *worker) forget(s *stream) {
 	s.closed = true
+	for i := range s.legs {
+		s.legs[i].forwardTo(nil)
+	}
 	last := len(w.streams) - 1
 	if s.place > last || w.streams[s.place] != s {
 		return

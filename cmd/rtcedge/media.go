@@ -30,6 +30,7 @@ type mediaKnobs struct {
 	opusComplexity   int
 	recordingDir     string
 	mediaDir         string
+	forwardTo        string
 	dtmfLog          netip.AddrPort
 	xdp              string
 }
@@ -45,6 +46,7 @@ func (k *mediaKnobs) declare(s *config.Set) {
 	s.Int(&k.maxSessions, "max-sessions", 0, 0, 1<<20, "CALLS", "more calls are answered \"load limit\"; 0 is no bound but the ports")
 	s.Int(&k.opusComplexity, "opus-complexity", 1, 1, 10, "N", "effort of the Opus encoder; for speech of a telephone codec more gains nothing measurable (bench/MEDIA.md)")
 	s.String(&k.mediaDir, "media-dir", "", "DIR", "where play media finds its WAV files; none: only blobs are played")
+	s.String(&k.forwardTo, "forward-to", "", "tcp|tls://HOST:PORT", "start forwarding sends what parties say here, as 16 bit PCM of 8 kHz behind the metadata; none: it is refused")
 	s.Addr(&k.dtmfLog, "dtmf-log-dest", netip.AddrPort{}, "keys that were pressed are sent here by UDP, in rtpengine's JSON; none: nowhere")
 	s.String(&k.recordingDir, "recording-dir", "", "DIR", "where calls are recorded that ask for it (start recording, record-call); none: they are refused")
 	s.String(&k.xdp, "xdp", "auto", "auto|off|IFACE", "kernel fast path: eBPF delivers the media ports to one socket per worker (Linux 5.9, CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW); auto uses it where it can be had, off is a socket per port")
@@ -67,7 +69,7 @@ func (k *mediaKnobs) config(e *env, role string, interfaces []media.Interface) (
 		}
 	}
 	return media.Config{
-		Digit: digits, Interfaces: interfaces, PortMin: uint16(k.portMin), PortMax: uint16(k.portMax), NumThreads: k.threads,
+		Digit: digits, ForwardTo: k.forwardTo, Interfaces: interfaces, PortMin: uint16(k.portMin), PortMax: uint16(k.portMax), NumThreads: k.threads,
 		Timeout: k.timeout, SilentTimeout: k.silentTimeout, DeleteDelay: orNegative(k.deleteDelay), TOS: orNegative(k.tos),
 		MaxSessions: k.maxSessions, OpusComplexity: k.opusComplexity, RecordingDir: k.recordingDir, MediaDir: k.mediaDir, Logger: e.log, Ended: callEndLog(e.log),
 	}, nil
