@@ -17,6 +17,9 @@ import (
 // Answer takes the SDP of an answer, sets the packet path up and returns the SDP for the offerer, with the transport that it
 // offered. from-tag is the offerer's, to-tag the answerer's, as in rtpengine.
 func (e *Engine) Answer(_ context.Context, req *ng.Request) (*ng.Response, error) {
+	if req.Has("fragment") {
+		return e.takeFragment(req)
+	}
 	body, warning, err := e.answer(req)
 	if err != nil {
 		e.rejected.Add(1)

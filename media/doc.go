@@ -43,7 +43,9 @@
 //
 //   - Recording (recording.go): taps copy opened packets into a ring per worker; one writer makes WAV and pcap files.
 //   - Taking over (snapshot.go, export.go, restore.go): a session record holds what another node needs to go on with a call.
-//   - Commands in a call (control.go, inject.go): block, silence, DTMF.
+//   - Commands in a call (control.go, inject.go, dtmf.go): block, silence, DTMF.
+//   - Copies of what parties say: to subscribers, in streams of their own (subscribe.go, copy.go; publish.go is one who only sends), and as PCM
+//     over TCP (forwarding.go).
 //   - Sides that are away (join.go, joint.go): the parties of two calls that stay hear each other. What this node says itself, comfort
 //     noise (speaker.go), has the one clock beside the packets, which runs only while somebody needs it (metronome.go).
 //

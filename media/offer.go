@@ -66,6 +66,9 @@ const (
 // Offer takes the SDP of an offer and returns the one for the other party. A known Call-ID and from-tag keep their ports,
 // SSRCs and keys, whatever address the offer names.
 func (e *Engine) Offer(_ context.Context, req *ng.Request) (*ng.Response, error) {
+	if req.Has("fragment") {
+		return e.takeFragment(req)
+	}
 	body, warning, err := e.offer(req)
 	switch {
 	case errors.Is(err, errLoad):
