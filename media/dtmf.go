@@ -109,7 +109,7 @@ func (e *Engine) BlockDTMF(req *ng.Request) (*ng.Response, error) {
 			}
 		}
 		for _, l := range legs {
-			l.mask.Store(m)
+			l.rarely().mask.Store(m)
 			l.gate.Or(gateDTMF)
 		}
 		return nil
@@ -145,7 +145,7 @@ func (l *leg) sound(m *mask, r *route, b []byte, hdr int, stamp uint32) (int, bo
 	if !ok || !known {
 		return 0, false
 	}
-	d := &l.masked
+	d := &l.rare.Load().masked
 	if d.stamp != stamp || d.count == 0 {
 		*d = masked{stamp: stamp, count: d.count + 1}
 	}
@@ -209,9 +209,13 @@ func (l *leg) hears(payload []byte, stamp, clock uint32, tones bool, now time.Ti
 	if len(payload) < eventLen || payload[1]&eventEndBit == 0 || payload[0] > 15 || clock == 0 {
 		return
 	}
-	d := &l.digits[0]
+	x := l.rare.Load()
+	if x == nil {
+		return
+	}
+	d := &x.digits[0]
 	if tones {
-		d = &l.digits[1]
+		d = &x.digits[1]
 	}
 	if d.begun && d.told == stamp {
 		return
@@ -220,7 +224,7 @@ func (l *leg) hears(payload []byte, stamp, clock uint32, tones bool, now time.Ti
 	s := l.stream
 	digit := Digit{CallID: s.callID, Source: l.latch.Source(), At: now, Event: payload[0], Volume: payload[1] & eventVolumeMax, FromTones: tones,
 		Duration: time.Duration(binary.BigEndian.Uint16(payload[2:])) * time.Second / time.Duration(clock)}
-	if who := l.who.Load(); who != nil {
+	if who := x.who.Load(); who != nil {
 		digit.Tag, digit.Tags = who.tag, who.tags
 	}
 	s.worker.engine.cfg.Digit(digit)
@@ -234,11 +238,14 @@ type who struct {
 
 // name lets the legs of the dialog know their tags; c.mu is held.
 func (d *dialog) name() {
+	if !d.worker.tells {
+		return
+	}
 	tags := []string{d.parties[0].tag(), d.parties[1].tag()}
 	for _, s := range d.streams {
 		for side := range tags {
 			if s != nil {
-				s.legs[side].who.Store(&who{tag: tags[side], tags: tags})
+				s.legs[side].rarely().who.Store(&who{tag: tags[side], tags: tags})
 			}
 		}
 	}

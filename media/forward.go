@@ -120,11 +120,13 @@ func (s *stream) forwardRTP(l *leg, r *route, pkt *udp.Packet) {
 	if t := s.tap.Load(); t != nil {
 		t.packet(l, r, b[:n], hdr, pkt)
 	}
-	if l.forward != nil && !r.plain {
-		l.forward.packet(l, b[:n], hdr)
-	}
-	if to := l.copies.Load(); to != nil {
-		l.copyTo(*to, b, hdr, n, pkt.Time)
+	if x := l.rare.Load(); x != nil {
+		if x.forward != nil && !r.plain {
+			x.forward.packet(l, b[:n], hdr)
+		}
+		if to := x.copies.Load(); to != nil {
+			l.copyTo(*to, b, hdr, n, pkt.Time)
+		}
 	}
 	s.carry(l, r, b, hdr, n, pkt.Time)
 }

@@ -171,10 +171,14 @@ func (f *forwarder) packet(l *leg, b []byte, hdr int) {
 
 // forwardTo sets or ends the forwarding of a leg, on its worker.
 func (l *leg) forwardTo(f *forwarder) {
-	if l.forward != nil {
-		close(l.forward.queue)
+	x := l.rare.Load()
+	if x == nil {
+		return
 	}
-	l.forward = f
+	if x.forward != nil {
+		close(x.forward.queue)
+	}
+	x.forward = f
 }
 
 // errNoForwarding says that the node was started without a place to forward to.
@@ -199,6 +203,7 @@ func (e *Engine) Forwarding(req *ng.Request, on bool) (*ng.Response, error) {
 				continue // not audio
 			}
 			if on {
+				l.rarely()
 				f = &forwarder{metadata: c.metadata, queue: make(chan samples, forwardQueue), lost: &e.forwards.lost}
 			}
 			if !l.stream.worker.loop.Do(func() { l.forwardTo(f) }) || !on {

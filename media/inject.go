@@ -86,9 +86,11 @@ func (l *leg) holdBack(g gate, r *route, b []byte, hdr, n int) (int, bool) {
 		l.drop(dropBlocked)
 		return 0, false
 	case g&gateDTMF != 0 && f.event[pt]:
-		if m := l.mask.Load(); m != nil {
-			if n, ok := l.disguise(m, r, b, hdr, n); ok {
-				return n, true
+		if x := l.rare.Load(); x != nil {
+			if m := x.mask.Load(); m != nil {
+				if n, ok := l.disguise(m, r, b, hdr, n); ok {
+					return n, true
+				}
 			}
 		}
 		l.drop(dropBlocked)

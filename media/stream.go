@@ -69,14 +69,8 @@ type leg struct {
 	refreshed  uint64     // packets at the last tick
 	loss       uint8      // percent of what we send, as the party reports it
 	injectType uint8
-	masked     masked
-	forward    *forwarder    // of what the party says, as PCM; nil is none
-	digits     [2]digitWatch // of events, and of tones in the voice
 
-	mask atomic.Pointer[mask] // set by control: what stands in for events that are blocked; nil is nothing
-	who  atomic.Pointer[who]  // set by control
-
-	copies atomic.Pointer[[]*stream] // set by control: of subscribers; nil is none
+	rare atomic.Pointer[rarely] // made by control when it is first asked for; nil: nothing of it
 
 	gate atomic.Uint32 // set by control: what of the party's packets is held back
 
@@ -87,6 +81,29 @@ type leg struct {
 	drops   drops
 	trip    atomic.Int64                   // ns, round trip to the party
 	latched atomic.Pointer[netip.AddrPort] // learnt source; nil before
+}
+
+// rarely is what few legs have, so that the others need no room for it.
+type rarely struct {
+	// Set by control.
+	mask   atomic.Pointer[mask]      // what stands in for events that are blocked; nil is nothing
+	who    atomic.Pointer[who]       // for who is told of keys
+	copies atomic.Pointer[[]*stream] // of subscribers; nil is none
+
+	// Owned by the worker.
+	masked  masked
+	digits  [2]digitWatch // of events, and of tones in the voice
+	forward *forwarder    // of what the party says, as PCM; nil is none
+}
+
+// rarely makes it; control calls it, with call.mu held.
+func (l *leg) rarely() *rarely {
+	x := l.rare.Load()
+	if x == nil {
+		x = new(rarely)
+		l.rare.Store(x)
+	}
+	return x
 }
 
 // port is one socket of a leg and the receiver of its packets.

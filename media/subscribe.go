@@ -286,14 +286,15 @@ func (sub *subscription) end() {
 // setCopies changes the list of streams that get what the party sends; c.mu is held. The worker reads a list that nobody changes.
 func (l *leg) setCopies(change func([]*stream) []*stream) {
 	var list []*stream
-	if p := l.copies.Load(); p != nil {
+	copies := &l.rarely().copies
+	if p := copies.Load(); p != nil {
 		list = slices.Clone(*p)
 	}
 	if list = change(list); len(list) == 0 {
-		l.copies.Store(nil)
+		copies.Store(nil)
 		return
 	}
-	l.copies.Store(&list)
+	copies.Store(&list)
 }
 
 // Unsubscribe ends the subscription with the to-tag.
