@@ -212,6 +212,10 @@ func (b *Bridge) begin(n *node, number string, l Leg) {
 		b.enterConference(n, d.Conference, l)
 		return
 	}
+	if roles := n.record().Roles; len(roles) == 1 && roles[0] == RoleConference && b.flows.get(number) == nil {
+		b.enterConference(n, number, l) // such a node has nothing else: a call node's trunk names the conference, also one that is no number
+		return
+	}
 	c := Call{ID: newID(), Node: n.id(), Number: number, Created: time.Now(), Owner: b.cfg.Owner}
 	if d, ok := b.cfg.Numbers.local(number); ok {
 		c.Program = d.Local
