@@ -381,8 +381,8 @@ func TestOlderBucket(t *testing.T) {
 	}
 	b := bucket(t, s, "calls")
 	stream, err := s.js.Stream(t.Context(), "KV_calls")
-	if err != nil || stream.CachedInfo().Config.Duplicates != sameWithin {
-		t.Fatalf("%v, %v", stream.CachedInfo().Config.Duplicates, err)
+	if err != nil || stream.CachedInfo().Config.Duplicates != sameWithin || stream.CachedInfo().Config.AllowDirect {
+		t.Fatalf("%+v, %v", stream.CachedInfo().Config, err)
 	}
 	// Two for one revision: the second is refused, by the id if not by the revision.
 	rev, err := b.Create(t.Context(), "k", []byte("1"))

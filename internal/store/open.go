@@ -59,15 +59,18 @@ func (s *Store) open(ctx context.Context, name string) (jetstream.KeyValue, erro
 	}
 	// Storage is as somebody else has made it. Copies are raised, and never taken away: a process that was told to keep fewer may have been first.
 	cfg := stream.CachedInfo().Config
-	if cfg.Replicas >= want && cfg.Duplicates == sameWithin {
+	if cfg.Replicas >= want && cfg.Duplicates == sameWithin && !cfg.AllowDirect {
 		return kv, nil
 	}
 	has := cfg.Replicas
 	cfg.Replicas, cfg.Duplicates = max(want, has), sameWithin
+	// A direct get is answered by any node, also by one that lags after a restart: who looks whether a lease's revision moves would see it
+	// go to and fro. The leader has the last word.
+	cfg.AllowDirect = false
 	if _, err := s.js.UpdateStream(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("keep %d copies instead of %d: %w", cfg.Replicas, has, err)
 	}
-	return kv, nil
+	return s.js.KeyValue(ctx, name) // its gets go to the leader now
 }
 
 // replicas is how many copies a new bucket gets.
