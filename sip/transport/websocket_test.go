@@ -107,3 +107,39 @@ func TestB06WebSocket(t *testing.T) {
 	expectClosed(t, dead)
 	eventually(t, "idle", func() bool { return l.Stats().Closed[CloseIdle] == 1 })
 }
+
+// TestWebSocketQuietForLong: pings of a connection that wrote nothing for longer than a write may take do not break it. TLS can write nothing more
+// after one write that came too late.
+func TestWebSocketQuietForLong(t *testing.T) {
+	cert, _, _ := authority(t)
+	tr := start(t, Config{Listeners: listen(WS, WSS), TLS: TLSConfig{Certificates: []tls.Certificate{cert}}, PingInterval: 200 * time.Millisecond,
+		WriteTimeout: 50 * time.Millisecond}, newEcho())
+	for _, l := range tr.Listeners() {
+		ws := dialWS(t, l, &tls.Config{InsecureSkipVerify: true})
+		echoes := make(chan error, 1)
+		go func() {
+			for { // reading answers the pings
+				_, _, err := ws.Read(t.Context())
+				echoes <- err
+				if err != nil {
+					return
+				}
+			}
+		}()
+		for _, quiet := range []time.Duration{0, 600 * time.Millisecond} {
+			time.Sleep(quiet)
+			if err := ws.Write(t.Context(), websocket.MessageText, []byte("INFO sip:x SIP/2.0\r\n\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-echoes:
+				if err != nil {
+					t.Fatalf("%v after %v: %v; closed %v", l.Proto(), quiet, err, l.Stats().Closed)
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatalf("%v: no echo after %v", l.Proto(), quiet)
+			}
+		}
+		_ = ws.CloseNow()
+	}
+}

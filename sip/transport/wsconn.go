@@ -19,8 +19,9 @@ type wsConn struct {
 	inside bool      // a message has begun and not ended
 	armed  time.Time // the socket's read deadline
 
-	mu   sync.Mutex // guards the rest, and keeps writes apart
-	held *queue     // where writes go, nil: to the peer
+	mu    sync.Mutex // guards the rest, and keeps writes apart
+	held  *queue     // where writes go, nil: to the peer
+	wrote time.Time  // when the socket's write deadline was moved
 }
 
 // idle begins the wait for the next message. until bounds it; zero: by the idle time.
@@ -76,6 +77,13 @@ func (w *wsConn) Write(b []byte) (int, error) {
 	if w.held != nil {
 		w.held.b = append(w.held.b, b...)
 		return len(b), nil
+	}
+	// Pings and pongs leave by themselves: with the deadline of the message before them, a connection that was quiet for longer would be closed.
+	if now := time.Now(); now.Sub(w.wrote) > w.cfg.WriteTimeout/64 {
+		if err := w.SetWriteDeadline(now.Add(w.cfg.WriteTimeout)); err != nil {
+			return 0, err
+		}
+		w.wrote = now
 	}
 	return w.Conn.Write(b)
 }
