@@ -36,11 +36,12 @@ func (s *Set) Tick(now time.Time, p Prober) (next time.Duration) {
 	if changed {
 		s.publishLocked(now)
 	}
+	again := min(50*time.Millisecond, s.cfg.ProbeTimeout/4)
 	s.mu.Unlock()
 	for _, n := range due {
 		p.Probe(n)
 	}
-	return min(50*time.Millisecond, s.cfg.ProbeTimeout/4)
+	return again
 }
 
 // tickLocked is the life of one node's probe: due, repeated, answered (in Answered) or given up.
