@@ -56,9 +56,11 @@ func (s *stricken) nodeOf(t *testing.T, id string) *farms.Node {
 func b52(t *testing.T, s *stricken) {
 	alice, bob, carol, dave := newPerson(t, s.System, "alice", 500, nil), newPerson(t, s.System, "bob", 800, nil),
 		newPerson(t, s.System, "carol", 1200, nil), newPerson(t, s.System, "dave", 1800, nil)
+	s.steer(t, "drain") // all at one node
 	for _, p := range []*person{alice, bob, carol, dave} {
 		p.mustDial("7001")
 	}
+	s.steer(t, "up")
 	room := s.api.until("a conference of four", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 4 })[0]
 	path := "/v1/calls/" + room.ID
 	who := map[string]string{}

@@ -139,9 +139,9 @@ const wssPort = 5443
 // StoreURL is where the system keeps its records.
 func (l *Lab) StoreURL() string { return "nats://" + netip.AddrPortFrom(l.cfg.Inside, 4222).String() }
 
-// Steer has the edge send new calls to the first call node only ("drain"), or to all of them again ("up").
+// Steer has the edge send new calls and conferences to the first node of their farm only ("drain"), or to all of them again ("up").
 func (l *Lab) Steer(verb string) error {
-	for _, n := range l.Farm("call")[1:] {
+	for _, n := range append(l.Farm("call")[1:], l.Farm("conference")[1:]...) {
 		q := url.Values{"node": {n.SIP.String()}}
 		res, err := http.Post("http://"+l.Admin("sip").String()+"/farm/"+verb+"?"+q.Encode(), "", nil)
 		if err != nil {
