@@ -123,6 +123,10 @@ func TestRecoveryOfRealCalls(t *testing.T) {
 			t.Logf("%.1f s", time.Since(began).Seconds())
 			s.Clear()
 			s.whole(t)
+			// Every call ended, so nothing may be left of one.
+			s.api.until("no call is left", func(calls []callView) bool {
+				return !slices.ContainsFunc(calls, func(c callView) bool { return c.Conference == "" })
+			})
 		}) {
 			break // what comes next would begin with the ruins
 		}
@@ -149,10 +153,6 @@ func (s *stricken) whole(t *testing.T) {
 	if err := s.Watching(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// Every call ended, so nothing may be left of one.
-	s.api.until("no call is left", func(calls []callView) bool {
-		return !slices.ContainsFunc(calls, func(c callView) bool { return c.Conference == "" })
-	})
 }
 
 // pairs puts calls up and returns the node that holds most of them, and its phones.
