@@ -26,7 +26,7 @@ fuzz: deps ## each fuzz target for FUZZTIME (default 20s)
 
 e2e: build ## real peers: baresip, SIPp, Asterisk 22; installs them (about 2 minutes the first time)
 	sh e2e/peers.sh install
-	RTCEDGE_BIN=$(CURDIR)/bin/rtcedge $(GO) test -tags '$(TAGS) e2e' -count=1 -timeout 20m -v ./e2e
+	RTCEDGE_BIN=$(CURDIR)/bin/rtcedge $(GO) test -tags '$(TAGS) e2e' -count=1 -timeout 40m -v ./e2e
 	$(GO) test -tags '$(TAGS) e2e' -count=1 -run Peer -v ./recovery/hep
 
 lint: ## go vet and golangci-lint, pinned in tools/go.mod

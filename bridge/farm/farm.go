@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,11 +91,12 @@ func New(cfg Config) (*Farm, error) {
 		f.qualifier = newQualifier(cfg.Qualify, f.locations, f.askContact)
 	}
 	f.life, f.kill = context.WithCancel(context.Background())
-	f.prefix = strconv.FormatInt(f.started.Unix(), 10) + "."
 	if err := f.bind(); err != nil {
 		f.unbind()
 		return nil, fmt.Errorf("farm: %w", err)
 	}
+	// As Asterisk does with a systemname: farms that start in the same second must not name two channels alike.
+	f.prefix = strings.NewReplacer(":", "-", "[", "", "]", "").Replace(f.nodeID()) + "-" + strconv.FormatInt(f.started.Unix(), 10) + "."
 	return f, nil
 }
 
