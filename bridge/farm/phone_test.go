@@ -19,7 +19,7 @@ import (
 	"rtcedge/transcode/g711"
 )
 
-const patience = 3 * time.Second
+const patience = 10 * time.Second
 
 // runFarm starts a farm on free ports and ends it with the test.
 func runFarm(t *testing.T, cfg Config) *Farm {
