@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -397,5 +398,35 @@ func TestOlderBucket(t *testing.T) {
 	}
 	if e, err := b.Get(t.Context(), "k"); err != nil || string(e.Value) != "2" {
 		t.Errorf("%q, %v", e.Value, err)
+	}
+}
+
+// TestBucketOfManyAtOnce: processes that open a new bucket at the same time all read it afterwards. One that came between another's making and
+// setting it up went on to ask in a way that nobody answers.
+func TestBucketOfManyAtOnce(t *testing.T) {
+	srv := newOutside(t)
+	var all []*Store
+	for range 3 {
+		all = append(all, open(t, Config{URL: srv.url()}))
+	}
+	for n := range 20 {
+		name := fmt.Sprint("b", n)
+		var group sync.WaitGroup
+		for i, s := range all {
+			group.Go(func() {
+				b, err := s.Bucket(t.Context(), name)
+				if err != nil {
+					t.Errorf("%s by %d: %v", name, i, err)
+					return
+				}
+				if _, err := b.Put(t.Context(), "k", []byte("v")); err != nil {
+					t.Errorf("%s by %d: %v", name, i, err)
+				}
+				if _, err := b.Get(t.Context(), "k"); err != nil {
+					t.Errorf("%s by %d: %v", name, i, err)
+				}
+			})
+		}
+		group.Wait()
 	}
 }

@@ -43,14 +43,11 @@ func (s *Store) open(ctx context.Context, name string) (jetstream.KeyValue, erro
 		storage = jetstream.MemoryStorage
 	}
 	want := s.replicas()
-	kv, err := s.js.KeyValue(ctx, name)
+	_, err := s.js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: storage, Replicas: want})
+		_, err = s.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: storage, Replicas: want})
 	}
-	if errors.Is(err, jetstream.ErrBucketExists) { // made between the two questions
-		kv, err = s.js.KeyValue(ctx, name)
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) { // made between the two questions
 		return nil, err
 	}
 	stream, err := s.js.Stream(ctx, fmt.Sprintf(streamOf, name))
@@ -60,7 +57,9 @@ func (s *Store) open(ctx context.Context, name string) (jetstream.KeyValue, erro
 	// Storage is as somebody else has made it. Copies are raised, and never taken away: a process that was told to keep fewer may have been first.
 	cfg := stream.CachedInfo().Config
 	if cfg.Replicas >= want && cfg.Duplicates == sameWithin && !cfg.AllowDirect {
-		return kv, nil
+		// Asked for only now: another process may change the bucket while we look, and a handle of before would go on with direct gets, which
+		// nobody answers any more.
+		return s.js.KeyValue(ctx, name)
 	}
 	has := cfg.Replicas
 	cfg.Replicas, cfg.Duplicates = max(want, has), sameWithin
