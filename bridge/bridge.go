@@ -336,6 +336,9 @@ func (b *Bridge) Command(ctx context.Context, call string, c Command) error {
 	}
 	done := make(chan error, 1)
 	if !s.post(asked{c, done}) {
+		if s.ending() {
+			return nil // as for one that waits while the call ends
+		}
 		return ErrBusy
 	}
 	select {

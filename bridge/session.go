@@ -79,6 +79,18 @@ func (s *session) post(in any) bool {
 	return false
 }
 
+// ending tells if the call takes nothing any more because it is over.
+func (s *session) ending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.gone:
+		return true
+	default:
+		return s.over
+	}
+}
+
 // orphans hangs up channels that came for the call while it ended: nobody else waits for them. One that recovery made has a far end, which would
 // hear nothing for ever.
 func (s *session) orphans(ctx context.Context) {

@@ -63,7 +63,7 @@ func TestB08RegisterWithDigest(t *testing.T) {
 // TestFiftyEchoCalls: fifty calls at once, each gets every packet of its own back.
 func TestFiftyEchoCalls(t *testing.T) {
 	t.Parallel()
-	f := runFarm(t, Config{PortMin: 22000, PortMax: 22999})
+	f := runFarm(t, Config{PortMin: 26000, PortMax: 26999})
 	const calls, packets = 50, 20
 	talks, voices := make([]*talk, calls), make([]*voice, calls)
 	for i := range talks {

@@ -47,7 +47,7 @@ func writeFile(t *testing.T, name, text string) string {
 // freeUp is `up` on ports of its own.
 func freeUp(t *testing.T, more ...string) (args []string, state string) {
 	state = filepath.Join(t.TempDir(), "up.json")
-	args = []string{"up", "--state-file", state, "--admin", "127.0.0.1:0", "--listen-ng", "127.0.0.1:0", "--api", "127.0.0.1:0", "--port-min", "42000", "--port-max", "42999"}
+	args = []string{"up", "--state-file", state, "--admin", "127.0.0.1:0", "--listen-ng", "127.0.0.1:0", "--api", "127.0.0.1:0", "--port-min", "24000", "--port-max", "24999"}
 	for _, p := range []string{"sip", "tls", "ws", "wss", "farm", "internal"} {
 		args = append(args, "--"+p+"-port", "0")
 	}

@@ -43,7 +43,7 @@ func TestB41OnTheEmbeddedFarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, "farm", "--listen", "udp:"+sip.String(), "--ari", ari.String(), "--ari-password", "secret", "--auth", accounts,
-		"--farm-port-min", "43000", "--farm-port-max", "43999")
+		"--farm-port-min", "25000", "--farm-port-max", "25999")
 	wire, err := bridgetest.NewWire(ari)
 	if err != nil {
 		t.Fatal(err)
