@@ -92,6 +92,16 @@ func eventsLost(t *testing.T, w World) {
 		hangUp(t, c)
 		return true
 	})
+	// The connections to the nodes come back one by one; conferences are on another one.
+	waitFor(t, "the next conference", func() bool {
+		c, err := alice.Dial("7009")
+		if err != nil {
+			return false
+		}
+		hangUp(t, c)
+		return true
+	})
+	api.Must("DELETE", "/v1/conferences/7009", nil)
 	api.None()
 }
 
