@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 	"rtcedge/sip/siptest"
 )
@@ -22,7 +23,7 @@ func TestB42ConferenceOverRealAsterisk(t *testing.T) {
 	bob.hears(0, []float64{500, 1200}, []float64{800})
 	carol.hears(0, []float64{500, 800}, []float64{1200})
 
-	three := api.until("a conference of three", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 3 })[0]
+	three := api.Until("a conference of three", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 3 })[0]
 	if three.Conference != "7001" || three.Node != "conference1" {
 		t.Errorf("it is %q on %s", three.Conference, three.Node)
 	}
@@ -36,30 +37,30 @@ func TestB42ConferenceOverRealAsterisk(t *testing.T) {
 		t.Fatalf("no leg of %s", name)
 		return ""
 	}
-	api.must("POST", path+"/participants/"+leg("alice")+"/moderator", map[string]bool{"on": true})
-	if text, status := api.do("POST", path+"/mute-all", map[string]any{"on": true, "by": leg("bob")}); status != 403 {
+	api.Must("POST", path+"/participants/"+leg("alice")+"/moderator", map[string]bool{"on": true})
+	if text, status := api.Do("POST", path+"/mute-all", map[string]any{"on": true, "by": leg("bob")}); status != 403 {
 		t.Errorf("mute all by one who is no moderator: %d %s", status, text)
 	}
-	api.must("POST", path+"/mute-all", map[string]any{"on": true, "by": leg("alice")})
+	api.Must("POST", path+"/mute-all", map[string]any{"on": true, "by": leg("alice")})
 	carol.hears(800*time.Millisecond, []float64{500}, []float64{800})
-	api.must("POST", path+"/mute-all", map[string]any{"on": false, "by": leg("alice")})
-	api.must("POST", path+"/participants/"+leg("bob")+"/hold", map[string]bool{"on": true})
+	api.Must("POST", path+"/mute-all", map[string]any{"on": false, "by": leg("alice")})
+	api.Must("POST", path+"/participants/"+leg("bob")+"/hold", map[string]bool{"on": true})
 	carol.hears(800*time.Millisecond, []float64{500}, []float64{800})
-	api.must("POST", path+"/participants/"+leg("bob")+"/hold", map[string]bool{"on": false})
+	api.Must("POST", path+"/participants/"+leg("bob")+"/hold", map[string]bool{"on": false})
 	carol.hears(800*time.Millisecond, []float64{500, 800}, nil)
-	api.must("POST", path+"/lock", nil)
+	api.Must("POST", path+"/lock", nil)
 	dave := newPerson(t, system, "dave", 2000, nil)
 	if _, err := dave.dial("7001"); err == nil {
 		t.Error("a locked conference let somebody in")
 	}
-	api.must("DELETE", path+"/participants/"+leg("carol"), map[string]any{"by": leg("alice")})
+	api.Must("DELETE", path+"/participants/"+leg("carol"), map[string]any{"by": leg("alice")})
 	wait(t, "carol's BYE", c)
-	api.must("DELETE", "/v1/conferences/7001", nil)
+	api.Must("DELETE", "/v1/conferences/7001", nil)
 	wait(t, "alice's BYE", a)
 	wait(t, "bob's BYE", b)
 
 	// A conference with a PIN, by the keys of the phone.
-	api.must("PUT", "/v1/conferences/7002", map[string]any{"pin": "4711", "moderator_pin": "99", "tones": true})
+	api.Must("PUT", "/v1/conferences/7002", map[string]any{"pin": "4711", "moderator_pin": "99", "tones": true})
 	alice.mustDial("7002")
 	bob.mustDial("7002")
 	time.Sleep(500 * time.Millisecond)
@@ -70,7 +71,7 @@ func TestB42ConferenceOverRealAsterisk(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	api.until("both in, bob as moderator", func(calls []callView) bool {
+	api.Until("both in, bob as moderator", func(calls []bridgetest.Call) bool {
 		mods, in := 0, 0
 		for _, c := range calls {
 			for _, l := range c.Legs {
@@ -106,29 +107,29 @@ func TestB40TransferOverRealAsterisk(t *testing.T) {
 
 	echo := alice.mustDial("600")
 	alice.hears(900*time.Millisecond, []float64{500}, nil)
-	api.until("the echo call", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 1 })
+	api.Until("the echo call", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 1 })
 	if err := echo.Hangup(t.Context()); err != nil {
 		t.Error(err)
 	}
-	api.until("no call", func(c []callView) bool { return len(c) == 0 })
+	api.Until("no call", func(c []bridgetest.Call) bool { return len(c) == 0 })
 
 	call := alice.mustDial("bob")
 	bobs := <-bob.calls
-	two := api.until("a call of two", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 2 })[0]
+	two := api.Until("a call of two", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 2 })[0]
 	path := "/v1/calls/" + two.ID + "/participants/" + two.Legs[0].ID
-	api.must("POST", path+"/transfer", map[string]string{"to": "busy"})
+	api.Must("POST", path+"/transfer", map[string]string{"to": "busy"})
 	time.Sleep(time.Second)
 	alice.hears(0, []float64{800}, []float64{500})
-	api.until("still two", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 2 })
+	api.Until("still two", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 2 })
 
-	api.must("POST", path+"/transfer", map[string]string{"to": "carol"})
+	api.Must("POST", path+"/transfer", map[string]string{"to": "carol"})
 	<-carol.calls
 	wait(t, "bob's BYE", bobs)
 	alice.hears(900*time.Millisecond, []float64{1200}, []float64{500, 800})
 	if err := call.Hangup(t.Context()); err != nil {
 		t.Error(err)
 	}
-	api.until("no call", func(c []callView) bool { return len(c) == 0 })
+	api.Until("no call", func(c []bridgetest.Call) bool { return len(c) == 0 })
 }
 
 // TestB43FlowOverRealAsterisk: a menu by keys leads to a person; who is busy leads back into the flow.
@@ -137,10 +138,10 @@ func TestB43FlowOverRealAsterisk(t *testing.T) {
 	alice, bob := newPerson(t, system, "alice", 500, nil), newPerson(t, system, "bob", 800, nil)
 	busy := newPerson(t, system, "busy", 300, func(in *siptest.Incoming) bool { _ = in.Reject(486, "Busy Here"); return false })
 	api := startBridge(t, system, bob, busy)
-	if text, status := api.do("PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{{"do": "fly"}}}); status != 400 {
+	if text, status := api.Do("PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{{"do": "fly"}}}); status != 400 {
 		t.Errorf("a bad flow: %d %s", status, text)
 	}
-	api.must("PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{
+	api.Must("PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{
 		{"do": "play", "media": []string{"sound:rtcedge/enter"}},
 		{"do": "say-tones", "text": "5"},
 		{"do": "digits", "max": 2, "timeout": 8, "into": "choice"},
@@ -157,7 +158,7 @@ func TestB43FlowOverRealAsterisk(t *testing.T) {
 			Phase string
 		}
 	}
-	_ = json.Unmarshal(api.must("GET", "/v1/calls", nil), &state)
+	_ = json.Unmarshal(api.Must("GET", "/v1/calls", nil), &state)
 	if len(state) != 1 || state[0].Flow.Step != 2 || state[0].Flow.Phase != "digits" {
 		t.Errorf("after the sounds: %+v", state)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 	"rtcedge/media/mediatest"
 	"rtcedge/sip/siptest"
@@ -70,7 +71,7 @@ func TestB39HowCallsEndUnanswered(t *testing.T) {
 	people := []*person{carol, silent, forward, circle, abroad, rejects("busy", 486), rejects("declines", 603), rejects("everywhere", 600)}
 	api := startBridge(t, system, people...)
 	restartBridge(t, system, "--ring-timeout", "2s")
-	api.ready(len(system.Nodes))
+	api.Ready(len(system.Nodes))
 	alice := newPerson(t, system, "alice", 500, nil)
 	for _, tc := range []struct {
 		number string
@@ -114,7 +115,7 @@ func TestB40FeaturesOverRealAsterisk(t *testing.T) {
 	call := alice.mustDial("bob")
 	bobs := <-bob.calls
 	alice.hearsSoon([]float64{800}, []float64{500})
-	two := api.until("a call of two", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 2 })[0]
+	two := api.Until("a call of two", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 2 })[0]
 	path, legA, legB := "/v1/calls/"+two.ID, two.Legs[0].ID, two.Legs[1].ID
 
 	// Keys, told by the API and heard by the other phone.
@@ -123,7 +124,7 @@ func TestB40FeaturesOverRealAsterisk(t *testing.T) {
 	}
 	eventually(t, "the key as an event", 5*time.Second, func() bool { return told("dtmf", "4") })
 	eventually(t, "the key at bob's phone", 5*time.Second, func() bool { return bob.report().DTMF() == "4" })
-	api.must("POST", path+"/participants/"+legB+"/dtmf", map[string]string{"text": "9"})
+	api.Must("POST", path+"/participants/"+legB+"/dtmf", map[string]string{"text": "9"})
 	eventually(t, "the API's key at bob's phone", 5*time.Second, func() bool { return strings.HasSuffix(bob.report().DTMF(), "9") })
 
 	// Hold by the phone (sendonly) gives the other one music.
@@ -140,23 +141,23 @@ func TestB40FeaturesOverRealAsterisk(t *testing.T) {
 	}
 	reinvite("sendonly")
 	bob.hearsMusic()
-	api.until("alice holds", func(c []callView) bool {
-		return len(c) == 1 && slices.ContainsFunc(c[0].Legs, func(l legView) bool { return l.ID == legA && l.Held })
+	api.Until("alice holds", func(c []bridgetest.Call) bool {
+		return len(c) == 1 && slices.ContainsFunc(c[0].Legs, func(l bridgetest.Leg) bool { return l.ID == legA && l.Held })
 	})
 	reinvite("sendrecv")
 	bob.hearsSoon([]float64{500}, []float64{800})
 	alice.hearsSoon([]float64{800}, nil)
 	// Hold by the API.
-	api.must("POST", path+"/participants/"+legA+"/hold", map[string]bool{"on": true})
+	api.Must("POST", path+"/participants/"+legA+"/hold", map[string]bool{"on": true})
 	alice.hearsMusic()
-	api.must("POST", path+"/participants/"+legA+"/hold", map[string]bool{"on": false})
+	api.Must("POST", path+"/participants/"+legA+"/hold", map[string]bool{"on": false})
 	alice.hearsSoon([]float64{800}, []float64{500})
 
 	// One leg is recorded, while both talk.
-	var rec callView
-	_ = json.Unmarshal(api.must("POST", path+"/participants/"+legB+"/record", nil), &rec)
+	var rec bridgetest.Call
+	_ = json.Unmarshal(api.Must("POST", path+"/participants/"+legB+"/record", nil), &rec)
 	time.Sleep(1500 * time.Millisecond) // of talk
-	api.must("POST", path+"/participants/"+legB+"/record", map[string]bool{"on": false})
+	api.Must("POST", path+"/participants/"+legB+"/record", map[string]bool{"on": false})
 	if len(rec.Recordings) == 1 {
 		eventuallyWAV(t, api, rec.Recordings[0], []float64{800})
 	} else {
@@ -166,16 +167,18 @@ func TestB40FeaturesOverRealAsterisk(t *testing.T) {
 
 	// External media hears both and is heard by both.
 	sink := newExternal(t, 1700)
-	api.must("POST", path+"/media", map[string]string{"to": sink.addr.String()})
+	api.Must("POST", path+"/media", map[string]string{"to": sink.addr.String()})
 	hearing(t, "external media", sink.recent, []float64{500, 800}, []float64{1700})
 	alice.hearsSoon([]float64{800, 1700}, []float64{500})
 	bob.hearsSoon([]float64{500, 1700}, []float64{800})
 
 	// The running call becomes a conference on the conference node.
-	api.must("PUT", "/v1/conferences/7009", map[string]any{"tones": true})
-	api.must("POST", path+"/move", map[string]string{"to": "7009"})
-	api.until("both in the conference", func(c []callView) bool {
-		return slices.ContainsFunc(c, func(x callView) bool { return x.Conference == "7009" && len(x.Legs) == 2 && x.Node == "conference1" })
+	api.Must("PUT", "/v1/conferences/7009", map[string]any{"tones": true})
+	api.Must("POST", path+"/move", map[string]string{"to": "7009"})
+	api.Until("both in the conference", func(c []bridgetest.Call) bool {
+		return slices.ContainsFunc(c, func(x bridgetest.Call) bool {
+			return x.Conference == "7009" && len(x.Legs) == 2 && x.Node == "conference1"
+		})
 	})
 	carol.mustDial("7009")
 	carol.hearsSoon([]float64{500, 800}, []float64{1200})
@@ -191,7 +194,7 @@ func TestB40FeaturesOverRealAsterisk(t *testing.T) {
 		t.Error(err)
 	}
 	eventually(t, "the exit tone", 5*time.Second, func() bool { return sweeps(carol.report(), last) })
-	api.must("DELETE", "/v1/conferences/7009", nil)
+	api.Must("DELETE", "/v1/conferences/7009", nil)
 	wait(t, "alice's BYE", call)
 	wait(t, "bob's BYE", bobs)
 	api.settled()

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 	"rtcedge/internal/store"
 	"rtcedge/sip/siptest"
@@ -91,8 +92,8 @@ func TestBridgeKilledWith50Calls(t *testing.T) {
 		t.Fatal(err)
 	}
 	system.BridgeP = first
-	api := &control{t: t, api: system.API()}
-	api.ready(len(system.Nodes))
+	api := newControl(t, system.API(), nil)
+	api.Ready(len(system.Nodes))
 	second := netip.AddrPortFrom(system.Inside, 8091)
 	other, err := system.StartBridge("--api", second.String(), "--admin", netip.AddrPortFrom(system.Inside, 8093).String())
 	if err != nil {
@@ -138,13 +139,13 @@ func TestBridgeKilledWith50Calls(t *testing.T) {
 		t.Errorf("want p50 and p90 below 100 ms: calls wait for something")
 	}
 	logTimings(t, system.Admin("bridge"))
-	before := api.until("50 calls of two", func(c []callView) bool {
-		return len(c) == calls && !slices.ContainsFunc(c, func(c callView) bool { return len(c.Legs) != 2 || c.Legs[1].State != "up" })
+	before := api.Until("50 calls of two", func(c []bridgetest.Call) bool {
+		return len(c) == calls && !slices.ContainsFunc(c, func(c bridgetest.Call) bool { return len(c.Legs) != 2 || c.Legs[1].State != "up" })
 	})
 
 	// A command for a call of the other process is led there.
-	there := &control{t: t, api: second}
-	there.must("POST", "/v1/calls/"+before[0].ID+"/participants/"+before[0].Legs[0].ID+"/mute", map[string]bool{"on": true})
+	there := newControl(t, second, nil)
+	there.Must("POST", "/v1/calls/"+before[0].ID+"/participants/"+before[0].Legs[0].ID+"/mute", map[string]bool{"on": true})
 
 	machine := feel(t)
 	start := time.Now()
@@ -154,7 +155,7 @@ func TestBridgeKilledWith50Calls(t *testing.T) {
 		wg.Go(func() {
 			path := fmt.Sprintf("/v1/calls/%s/participants/%s/mute", c.ID, c.Legs[1].ID)
 			for time.Since(start) < 10*time.Second {
-				if _, status := there.do("POST", path, map[string]bool{"on": true}); status == 200 {
+				if _, status := there.Do("POST", path, map[string]bool{"on": true}); status == 200 {
 					back <- time.Since(start)
 					return
 				}
@@ -184,7 +185,7 @@ func TestBridgeKilledWith50Calls(t *testing.T) {
 	}
 	machine.judge(t, "control back", last, 2*time.Second)
 	for _, c := range before {
-		there.must("DELETE", "/v1/calls/"+c.ID, nil)
+		there.Must("DELETE", "/v1/calls/"+c.ID, nil)
 	}
 	for _, c := range mine {
 		wait(t, "BYE", c)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 )
 
@@ -21,12 +22,12 @@ func TestB37OutboundWebSocket(t *testing.T) {
 	<-bob.calls
 	alice.hearsSoon([]float64{800}, []float64{500})
 	bob.hearsSoon([]float64{500}, []float64{800})
-	one := api.until("a call of two", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 2 })[0]
+	one := api.Until("a call of two", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 2 })[0]
 	path := "/v1/calls/" + one.ID
-	api.must("POST", path+"/participants", map[string]string{"to": "carol"})
+	api.Must("POST", path+"/participants", map[string]string{"to": "carol"})
 	<-carol.calls
 	carol.hearsSoon([]float64{500, 800}, []float64{1200})
-	api.must("POST", path+"/participants/"+one.Legs[1].ID+"/mute", map[string]bool{"on": true})
+	api.Must("POST", path+"/participants/"+one.Legs[1].ID+"/mute", map[string]bool{"on": true})
 	carol.hearsSoon([]float64{500}, []float64{800})
 
 	system.BridgeP.Kill()
@@ -36,7 +37,7 @@ func TestB37OutboundWebSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	system.BridgeP = p
-	api.ready(len(system.Nodes))
+	api.Ready(len(system.Nodes))
 	t.Logf("all nodes are back %v after the bridge's start", time.Since(start).Round(time.Millisecond))
 	carol.hearsSoon([]float64{500}, []float64{800}) // nobody was cut
 	_ = call.Hangup(t.Context())
@@ -58,16 +59,16 @@ func TestB37OutboundWebSocket(t *testing.T) {
 	phone.hears([]float64{2100}, []float64{1700})
 
 	// Files do not pass the WebSocket: Asterisk itself refuses them (ari_websocket_requests.c), and the API says that there is none.
-	var rec callView
-	for _, c := range api.calls() {
+	var rec bridgetest.Call
+	for _, c := range api.Calls() {
 		if c.Conference == "7003" {
-			_ = json.Unmarshal(api.must("POST", "/v1/calls/"+c.ID+"/record", nil), &rec)
+			_ = json.Unmarshal(api.Must("POST", "/v1/calls/"+c.ID+"/record", nil), &rec)
 			time.Sleep(500 * time.Millisecond)
-			api.must("POST", "/v1/calls/"+c.ID+"/record", map[string]bool{"on": false})
+			api.Must("POST", "/v1/calls/"+c.ID+"/record", map[string]bool{"on": false})
 		}
 	}
 	for _, name := range rec.Recordings {
-		if text, status := api.do("GET", "/v1/recordings/"+name, nil); status != 404 {
+		if text, status := api.Do("GET", "/v1/recordings/"+name, nil); status != 404 {
 			t.Errorf("download over the WebSocket: %d, %d bytes: docs say it does not work", status, len(text))
 		}
 	}

@@ -47,7 +47,7 @@ func TestB40TransferByPhones(t *testing.T) {
 	bob := newPersonWith(t, system, siptest.Config{User: "bob", OnNotice: func(_ *siptest.Call, n siptest.Notice) { notices <- n }}, 2100, nil)
 	api := startBridge(t, system, busy, bob)
 	restartBridge(t, system, "--ring-timeout", "2s")
-	api.ready(len(system.Nodes))
+	api.Ready(len(system.Nodes))
 	p := softphones(t, system, softphoneConfig{Tone: 500}, softphoneConfig{Tone: 800}, softphoneConfig{Tone: 1200}, softphoneConfig{Tone: 1700, Manual: true})
 	a, b, c, rings := p[0], p[1], p[2], p[3]
 
@@ -150,7 +150,7 @@ func TestB40TransferByPhones(t *testing.T) {
 // replaces is what a phone would write to name its call that user began: Call-ID and tags of the leg to that phone.
 func replaces(t *testing.T, s *farms.System, api *control, user string) string {
 	t.Helper()
-	for _, call := range api.calls() {
+	for _, call := range api.Calls() {
 		if len(call.Legs) != 2 || call.Legs[0].Number != user {
 			continue
 		}

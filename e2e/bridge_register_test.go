@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 	"rtcedge/sip/siptest"
 )
@@ -30,5 +31,5 @@ func TestB32CallToARegisteredUser(t *testing.T) {
 	if err := call.Hangup(t.Context()); err != nil {
 		t.Error(err)
 	}
-	api.until("no call", func(c []callView) bool { return len(c) == 0 })
+	api.Until("no call", func(c []bridgetest.Call) bool { return len(c) == 0 })
 }

@@ -3,11 +3,9 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -15,99 +13,21 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 	"rtcedge/media/mediatest"
 	"rtcedge/sip/siptest"
 )
 
-// control is the API of a running bridge.
+// control is the API of a running bridge, with what only these tests ask of it.
 type control struct {
-	t      *testing.T
-	api    netip.AddrPort
-	client *http.Client // nil: the default one
+	*bridgetest.Control
+	t   *testing.T
+	api netip.AddrPort
 }
 
-type legView struct {
-	ID, Number, State, Role string
-	Muted, Held, Moderator  bool
-}
-
-type callView struct {
-	ID, Node, Bridge, Conference, Owner, Number string
-	Legs                                        []legView
-	Recordings                                  []string
-	Locked                                      bool
-}
-
-func (c *control) do(method, path string, in any) ([]byte, int) {
-	c.t.Helper()
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			c.t.Fatal(err)
-		}
-		body = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(c.t.Context(), method, "http://"+c.api.String()+path, body)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	client := c.client
-	if client == nil {
-		client = http.DefaultClient
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return []byte(err.Error()), 0
-	}
-	defer resp.Body.Close()
-	text, _ := io.ReadAll(resp.Body)
-	return text, resp.StatusCode
-}
-
-// must wants a success.
-func (c *control) must(method, path string, in any) []byte {
-	c.t.Helper()
-	text, status := c.do(method, path, in)
-	if status/100 != 2 {
-		c.t.Errorf("%s %s: %d %s", method, path, status, text)
-	}
-	return text
-}
-
-func (c *control) calls() []callView {
-	c.t.Helper()
-	var out []callView
-	text, _ := c.do("GET", "/v1/calls", nil)
-	_ = json.Unmarshal(text, &out)
-	return out
-}
-
-// ready waits until the bridge controls so many nodes.
-func (c *control) ready(nodes int) {
-	c.t.Helper()
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
-		var all []struct{ State string }
-		text, _ := c.do("GET", "/v1/farms", nil)
-		if json.Unmarshal(text, &all) == nil && len(all) >= nodes {
-			return
-		}
-	}
-	c.t.Fatalf("the bridge does not control %d nodes after 10 s", nodes)
-}
-
-// until waits for a state of the calls; the API is asked, because that is what a client of it would do.
-func (c *control) until(what string, ok func([]callView) bool) []callView {
-	c.t.Helper()
-	var last []callView
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
-		if last = c.calls(); ok(last) {
-			return last
-		}
-	}
-	c.t.Errorf("not within 10 s: %s; calls are %+v", what, last)
-	return last
+func newControl(t *testing.T, api netip.AddrPort, client *http.Client) *control {
+	return &control{bridgetest.NewControl(t, api, client), t, api}
 }
 
 // person is a phone with its media.
@@ -137,7 +57,7 @@ func newPerson(t *testing.T, s *farms.System, name string, tone float64, answer 
 func newPersonWith(t *testing.T, s *farms.System, cfg siptest.Config, tone float64, answer func(*siptest.Incoming) bool) *person {
 	t.Helper()
 	name := cfg.User
-	p := &person{t: t, name: name, tone: tone, calls: make(chan *siptest.Call, 8), audio: once(mediatest.Tone(tone, -20, 200*time.Second))}
+	p := &person{t: t, name: name, tone: tone, calls: make(chan *siptest.Call, 8), audio: mediatest.Once(mediatest.Tone(tone, -20, 200*time.Second))}
 	ctx, cancel := context.WithCancel(t.Context())
 	p.stop = cancel
 	host := newHost()
@@ -181,20 +101,6 @@ func (p *person) peer(t *testing.T) *mediatest.Peer {
 		t.Fatal(err)
 	}
 	return peer
-}
-
-// once computes a sound the first time that a rate is asked for. Its samples are only read.
-func once(sound func(rate int) []int16) func(rate int) []int16 {
-	var mu sync.Mutex
-	made := map[int][]int16{}
-	return func(rate int) []int16 {
-		mu.Lock()
-		defer mu.Unlock()
-		if made[rate] == nil {
-			made[rate] = sound(rate)
-		}
-		return made[rate]
-	}
 }
 
 func (p *person) talk(ctx context.Context, peer *mediatest.Peer) {
@@ -276,8 +182,8 @@ func startBridge(t *testing.T, system *farms.System, people ...*person) *control
 		t.Fatal(err)
 	}
 	system.BridgeP = bridge
-	api := &control{t: t, api: system.API()}
-	api.ready(len(system.Nodes))
+	api := newControl(t, system.API(), nil)
+	api.Ready(len(system.Nodes))
 	return api
 }
 
@@ -295,7 +201,7 @@ func TestB37CallsOverRealAsterisk(t *testing.T) {
 	if _, err := alice.dial("nobody"); statusOf(err) != 404 {
 		t.Errorf("a callee that is not there: %v", err)
 	}
-	if left := api.until("no call", func(c []callView) bool { return len(c) == 0 }); len(left) > 0 {
+	if left := api.Until("no call", func(c []bridgetest.Call) bool { return len(c) == 0 }); len(left) > 0 {
 		t.Fatal("calls are left")
 	}
 
@@ -304,10 +210,10 @@ func TestB37CallsOverRealAsterisk(t *testing.T) {
 	t.Logf("alice and bob talk after %v", call.SetupTime())
 	alice.hears(700*time.Millisecond, []float64{800}, []float64{500})
 	bob.hears(0, []float64{500}, []float64{800})
-	one := api.until("a call of two", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 2 })[0]
+	one := api.Until("a call of two", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 2 })[0]
 	sdpA, sdpB := string(call.RemoteSDP()), string(bobs.RemoteSDP())
 
-	api.must("POST", "/v1/calls/"+one.ID+"/participants", map[string]string{"to": "carol"})
+	api.Must("POST", "/v1/calls/"+one.ID+"/participants", map[string]string{"to": "carol"})
 	carols := <-carol.calls
 	alice.hears(800*time.Millisecond, []float64{800, 1200}, []float64{500})
 	bob.hears(0, []float64{500, 1200}, []float64{800})
@@ -317,7 +223,7 @@ func TestB37CallsOverRealAsterisk(t *testing.T) {
 	}
 	t.Logf("longest gap when the third joined: alice %v, bob %v", alice.report().MaxGap, bob.report().MaxGap)
 
-	three := api.until("a call of three", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 3 })[0]
+	three := api.Until("a call of three", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 3 })[0]
 	leg := func(name string) string {
 		for _, l := range three.Legs {
 			if l.Number == name {
@@ -327,23 +233,23 @@ func TestB37CallsOverRealAsterisk(t *testing.T) {
 		t.Fatalf("no leg of %s in %+v", name, three.Legs)
 		return ""
 	}
-	api.must("POST", "/v1/calls/"+one.ID+"/participants/"+leg("bob")+"/mute", map[string]bool{"on": true})
+	api.Must("POST", "/v1/calls/"+one.ID+"/participants/"+leg("bob")+"/mute", map[string]bool{"on": true})
 	alice.hears(800*time.Millisecond, []float64{1200}, []float64{800})
-	api.must("POST", "/v1/calls/"+one.ID+"/participants/"+leg("bob")+"/mute", map[string]bool{"on": false})
-	var rec callView
-	_ = json.Unmarshal(api.must("POST", "/v1/calls/"+one.ID+"/record", nil), &rec)
+	api.Must("POST", "/v1/calls/"+one.ID+"/participants/"+leg("bob")+"/mute", map[string]bool{"on": false})
+	var rec bridgetest.Call
+	_ = json.Unmarshal(api.Must("POST", "/v1/calls/"+one.ID+"/record", nil), &rec)
 	alice.hears(1600*time.Millisecond, []float64{800, 1200}, nil)
-	api.must("POST", "/v1/calls/"+one.ID+"/record", map[string]bool{"on": false})
+	api.Must("POST", "/v1/calls/"+one.ID+"/record", map[string]bool{"on": false})
 	if len(rec.Recordings) != 1 {
 		t.Errorf("no recording: %+v", rec)
 	} else {
 		time.Sleep(200 * time.Millisecond) // Asterisk closes the file
-		wav := api.must("GET", "/v1/recordings/"+rec.Recordings[0], nil)
+		wav := api.Must("GET", "/v1/recordings/"+rec.Recordings[0], nil)
 		if len(wav) < 8000 || string(wav[:4]) != "RIFF" {
 			t.Errorf("the recording has %d bytes and begins %q", len(wav), wav[:min(4, len(wav))])
 		}
 	}
-	api.must("DELETE", "/v1/calls/"+one.ID+"/participants/"+leg("carol"), nil)
+	api.Must("DELETE", "/v1/calls/"+one.ID+"/participants/"+leg("carol"), nil)
 	select {
 	case <-carols.Done():
 	case <-time.After(5 * time.Second):
@@ -357,7 +263,7 @@ func TestB37CallsOverRealAsterisk(t *testing.T) {
 	case <-time.After(5 * time.Second):
 		t.Error("the call goes on with one participant (B38)")
 	}
-	api.until("no call", func(c []callView) bool { return len(c) == 0 })
+	api.Until("no call", func(c []bridgetest.Call) bool { return len(c) == 0 })
 }
 
 func statusOf(err error) int {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 	"rtcedge/media/mediatest"
 )
@@ -79,7 +80,7 @@ func TestDoneMakeFarms(t *testing.T) {
 	for _, p := range phones {
 		p.registered()
 	}
-	api := &control{t: t, api: m.api, client: &http.Client{Transport: &http.Transport{DialContext: machine.dial}}}
+	api := newControl(t, m.api, &http.Client{Transport: &http.Transport{DialContext: machine.dial}})
 	doneCall(api, phones, tones)
 	doneTransfer(api, phones, tones)
 	recorded := doneConference(t, machine, api, phones, tones)
@@ -113,7 +114,7 @@ func TestDoneMakeFarms(t *testing.T) {
 // settled waits until no call is left.
 func (c *control) settled() {
 	c.t.Helper()
-	c.until("no call", func(calls []callView) bool {
+	c.Until("no call", func(calls []bridgetest.Call) bool {
 		for _, call := range calls {
 			if len(call.Legs) > 0 {
 				return false
@@ -164,7 +165,7 @@ func doneConference(t *testing.T, machine *namespace, api *control, phones []*so
 	phones[0].hears([]float64{tones[1], tones[2]}, tones[:1])
 	phones[1].hears([]float64{tones[0], tones[2]}, tones[1:2])
 	phones[2].hears([]float64{tones[0], tones[1]}, tones[2:3])
-	all := api.until("a conference of three", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 3 })
+	all := api.Until("a conference of three", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 3 })
 	call, path := all[0], "/v1/calls/"+all[0].ID
 	leg := func(user string) string {
 		for _, l := range call.Legs {
@@ -177,13 +178,13 @@ func doneConference(t *testing.T, machine *namespace, api *control, phones []*so
 	}
 	moderator, other := leg(phones[0].user), leg(phones[1].user)
 	mute := func(on bool, by string) (string, int) {
-		text, status := api.do("POST", path+"/participants/"+other+"/mute", map[string]any{"on": on, "by": by})
+		text, status := api.Do("POST", path+"/participants/"+other+"/mute", map[string]any{"on": on, "by": by})
 		return string(text), status
 	}
 	if text, status := mute(true, moderator); status != 403 {
 		t.Errorf("muted by one who is no moderator: %d %s", status, text)
 	}
-	api.must("POST", path+"/participants/"+moderator+"/moderator", map[string]bool{"on": true})
+	api.Must("POST", path+"/participants/"+moderator+"/moderator", map[string]bool{"on": true})
 	if text, status := mute(true, moderator); status != 200 {
 		t.Errorf("muted by the moderator: %d %s", status, text)
 	}
@@ -227,7 +228,7 @@ func eventuallyWAV(t *testing.T, api *control, name string, tones []float64) {
 	file := filepath.Join(t.TempDir(), "recording.wav")
 	var rec recording
 	eventually(t, "a download of "+name, 5*time.Second, func() bool { // Asterisk closes the file after the answer
-		text, status := api.do("GET", "/v1/recordings/"+name, nil)
+		text, status := api.Do("GET", "/v1/recordings/"+name, nil)
 		if status != http.StatusOK || os.WriteFile(file, text, 0o600) != nil {
 			return false
 		}
@@ -249,7 +250,7 @@ func eventuallyWAV(t *testing.T, api *control, name string, tones []float64) {
 
 // donePlay lets a caller hear the recording by a flow. It was made on the conference node, the flow runs on the call node.
 func donePlay(api *control, phone *softphone, name string, tones []float64) {
-	api.must("PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{
+	api.Must("PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{
 		{"do": "answer"}, {"do": "play", "media": []string{"recording:" + name}}, {"do": "hangup"}}})
 	mark := phone.do("dial", "800")
 	phone.until(mark, "CALL_ESTABLISHED", 10*time.Second)

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 	"rtcedge/internal/store"
 	"rtcedge/sip/siptest"
@@ -294,8 +295,8 @@ func TestF12CallsOverACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	system.BridgeP = first
-	api := &control{t: t, api: system.API()}
-	api.ready(len(system.Nodes))
+	api := newControl(t, system.API(), nil)
+	api.Ready(len(system.Nodes))
 	var others []*control
 	for i := range uint16(2) {
 		at := netip.AddrPortFrom(system.Inside, 8100+2*i)
@@ -309,7 +310,7 @@ func TestF12CallsOverACluster(t *testing.T) {
 				t.Logf("output of the bridge at %s:\n%s", at, tail(p.Output(), 3000))
 			}
 		})
-		others = append(others, &control{t: t, api: at})
+		others = append(others, newControl(t, at, nil))
 	}
 	look := c.open()
 	calls := c.bucket(look, "calls")
@@ -322,19 +323,19 @@ func TestF12CallsOverACluster(t *testing.T) {
 	for range quiet {
 		held = append(held, caller.mustDial("callee"))
 	}
-	now := api.until("11 calls of two", func(c []callView) bool {
-		return len(c) == quiet+1 && !slices.ContainsFunc(c, func(c callView) bool { return len(c.Legs) != 2 || c.Legs[1].State != "up" })
+	now := api.Until("11 calls of two", func(c []bridgetest.Call) bool {
+		return len(c) == quiet+1 && !slices.ContainsFunc(c, func(c bridgetest.Call) bool { return len(c.Legs) != 2 || c.Legs[1].State != "up" })
 	})
 	// same tells if the store has the calls that the bridge has, with the same legs.
 	same := func() bool {
 		list, err := calls.List(t.Context(), "")
-		views := api.calls()
+		views := api.Calls()
 		if err != nil || len(list) != len(views) {
 			return false
 		}
 		for _, e := range list {
-			var rec callView
-			i := slices.IndexFunc(views, func(v callView) bool { return v.ID == e.Key })
+			var rec bridgetest.Call
+			i := slices.IndexFunc(views, func(v bridgetest.Call) bool { return v.ID == e.Key })
 			if json.Unmarshal(e.Value, &rec) != nil || i < 0 || !slices.Equal(rec.Legs, views[i].Legs) {
 				return false
 			}
@@ -347,13 +348,13 @@ func TestF12CallsOverACluster(t *testing.T) {
 			t.Errorf("bucket %s has %d copies", name, copies)
 		}
 	}
-	mute := func(by *control, call callView, leg int) error {
-		if text, status := by.do("POST", "/v1/calls/"+call.ID+"/participants/"+call.Legs[leg].ID+"/mute", map[string]bool{"on": true}); status != 200 {
+	mute := func(by *control, call bridgetest.Call, leg int) error {
+		if text, status := by.Do("POST", "/v1/calls/"+call.ID+"/participants/"+call.Legs[leg].ID+"/mute", map[string]bool{"on": true}); status != 200 {
 			return fmt.Errorf("%d %s", status, text)
 		}
 		return nil
 	}
-	holder := func() string { return api.calls()[0].Owner }
+	holder := func() string { return api.Calls()[0].Owner }
 
 	// One node of three, the one that leads the records.
 	owner := holder()
@@ -430,7 +431,7 @@ func TestF12CallsOverACluster(t *testing.T) {
 	}
 
 	// The process that controls the calls, with two standing by.
-	here := api.calls()
+	here := api.Calls()
 	machine.reset()
 	first.Kill()
 	died := time.Now()
@@ -458,7 +459,7 @@ func TestF12CallsOverACluster(t *testing.T) {
 		}
 	}
 	for _, call := range here {
-		others[1].must("DELETE", "/v1/calls/"+call.ID, nil)
+		others[1].Must("DELETE", "/v1/calls/"+call.ID, nil)
 	}
 	for _, call := range append(held, talk) {
 		wait(t, "BYE", call)

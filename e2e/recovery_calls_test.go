@@ -78,7 +78,7 @@ func b44(t *testing.T, s *stricken) {
 func b45(t *testing.T, s *stricken) {
 	pairs, n, legs := s.pairs(t, 3)
 	at := time.Now()
-	s.api.must("POST", "/v1/farms/"+n.ID+"/drain", map[string]bool{"on": true})
+	s.api.Must("POST", "/v1/farms/"+n.ID+"/drain", map[string]bool{"on": true})
 	pause(t, 1500*time.Millisecond)
 	if err := s.Undisturbed(); err != nil {
 		t.Errorf("drain: %v", err)
@@ -86,7 +86,7 @@ func b45(t *testing.T, s *stricken) {
 	if found := s.crashes(t, 0, "", at); len(found) > 0 {
 		t.Errorf("a drain is a crash: %+v", found)
 	}
-	s.api.must("POST", "/v1/farms/"+n.ID+"/drain", map[string]bool{"on": false})
+	s.api.Must("POST", "/v1/farms/"+n.ID+"/drain", map[string]bool{"on": false})
 
 	// SIGTERM with calls up: Asterisk says BYE in each of them, and that is what they get.
 	n.Stop()
@@ -233,7 +233,7 @@ func b47(t *testing.T, s *stricken) {
 	}
 	for _, role := range []string{"in", "out"} {
 		found := false
-		for _, c := range s.api.calls() {
+		for _, c := range s.api.Calls() {
 			for _, l := range c.Legs {
 				found = found || l.Role == role
 			}

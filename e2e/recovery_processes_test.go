@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/internal/testrun"
 	"rtcedge/sip/siptest"
 )
@@ -42,8 +43,8 @@ func TestB55CrashesFromOutside(t *testing.T) {
 	role("bridge", freePort(t, local), append(controlled, "--api", api.String(), "--store", "nats://"+storeAt.String())...)
 	role("sip", edgeAdmin, "--listen", "udp:"+outside.String(), "--internal", "udp:"+inside.String(), "--farm", "call="+strings.Join(sip, ","),
 		"--media", "none", "--hep", "tcp:"+capture.String())
-	ctl := &control{t: t, api: api}
-	ctl.ready(2)
+	ctl := newControl(t, api, nil)
+	ctl.Ready(2)
 
 	phone, err := siptest.New(siptest.Config{User: "alice", Domain: outside.String(), Proxy: outside, Local: freePort(t, newHost())})
 	if err != nil {
@@ -52,7 +53,7 @@ func TestB55CrashesFromOutside(t *testing.T) {
 	testrun.Run(t, phone.Run)
 	offer := []byte("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\na=sendrecv\r\n")
 	const victim, other = "call1", "call2"
-	on := func(node string, list []callView) (n int) {
+	on := func(node string, list []bridgetest.Call) (n int) {
 		for _, c := range list {
 			for _, l := range c.Legs {
 				if c.Node == node && l.State == "up" {
@@ -69,10 +70,10 @@ func TestB55CrashesFromOutside(t *testing.T) {
 		c, err := phone.Invite(ctx, "601", offer, siptest.InviteOptions{})
 		cancel()
 		if err != nil {
-			t.Fatalf("call %d: %v; the bridge has %+v", len(calls)+1, err, ctl.calls())
+			t.Fatalf("call %d: %v; the bridge has %+v", len(calls)+1, err, ctl.Calls())
 		}
 		calls = append(calls, c)
-		list := ctl.until("the call is up", func(list []callView) bool { return on(victim, list)+on(other, list) == len(calls) })
+		list := ctl.Until("the call is up", func(list []bridgetest.Call) bool { return on(victim, list)+on(other, list) == len(calls) })
 		before = on(victim, list)
 	}
 	if before < 3 {
@@ -82,7 +83,7 @@ func TestB55CrashesFromOutside(t *testing.T) {
 	if err := farms[victim].cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	ctl.until("all calls are on the other node", func(list []callView) bool { return on(other, list) == len(calls) })
+	ctl.Until("all calls are on the other node", func(list []bridgetest.Call) bool { return on(other, list) == len(calls) })
 
 	var out string
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 )
 
@@ -30,7 +31,7 @@ func (s *stricken) generations(t *testing.T, call string) (recovered, legs int) 
 			Generation int
 		}
 	}
-	text, _ := s.api.do("GET", "/v1/calls/"+call, nil)
+	text, _ := s.api.Do("GET", "/v1/calls/"+call, nil)
 	_ = json.Unmarshal(text, &c)
 	for _, l := range c.Legs {
 		if l.State == "up" && l.Generation > 0 {
@@ -61,16 +62,16 @@ func b52(t *testing.T, s *stricken) {
 		p.mustDial("7001")
 	}
 	s.steer(t, "up")
-	room := s.api.until("a conference of four", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 4 })[0]
+	room := s.api.Until("a conference of four", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 4 })[0]
 	path := "/v1/calls/" + room.ID
 	who := map[string]string{}
 	for _, l := range room.Legs {
 		who[l.Number] = l.ID
 	}
-	s.api.must("POST", path+"/participants/"+who["alice"]+"/moderator", map[string]bool{"on": true})
-	s.api.must("POST", path+"/participants/"+who["bob"]+"/mute", map[string]bool{"on": true})
-	s.api.must("POST", path+"/participants/"+who["dave"]+"/hold", map[string]bool{"on": true})
-	s.api.must("POST", path+"/record", nil)
+	s.api.Must("POST", path+"/participants/"+who["alice"]+"/moderator", map[string]bool{"on": true})
+	s.api.Must("POST", path+"/participants/"+who["bob"]+"/mute", map[string]bool{"on": true})
+	s.api.Must("POST", path+"/participants/"+who["dave"]+"/hold", map[string]bool{"on": true})
+	s.api.Must("POST", path+"/record", nil)
 	alice.hears(800*time.Millisecond, []float64{1200}, []float64{500, 800, 1800})
 	at := time.Now()
 	s.nodeOf(t, room.Node).Kill()
@@ -82,7 +83,7 @@ func b52(t *testing.T, s *stricken) {
 	alice.hears(900*time.Millisecond, []float64{1200}, []float64{500, 800, 1800})
 	carol.hears(0, []float64{500}, []float64{800, 1200, 1800})
 	bob.hears(0, []float64{500, 1200}, []float64{800})
-	now := s.api.until("the conference", func(c []callView) bool { return len(c) == 1 && len(c[0].Legs) == 4 })[0]
+	now := s.api.Until("the conference", func(c []bridgetest.Call) bool { return len(c) == 1 && len(c[0].Legs) == 4 })[0]
 	if now.Node == room.Node || now.Conference != "7001" {
 		t.Errorf("it was on %s and is %q on %s", room.Node, now.Conference, now.Node)
 	}
@@ -98,38 +99,38 @@ func b52(t *testing.T, s *stricken) {
 	if most < 3 { // dave waits outside, on hold
 		t.Errorf("at most %d are in one bridge: %+v", most, bridges)
 	}
-	after := map[string]legView{}
+	after := map[string]bridgetest.Leg{}
 	for _, l := range now.Legs {
 		after[l.Number] = l
 	}
 	if !after["alice"].Moderator || !after["bob"].Muted || !after["dave"].Held || after["carol"].Muted {
 		t.Errorf("moderator, mute and hold are %+v", now.Legs)
 	}
-	if text, status := s.api.do("POST", path+"/mute-all", map[string]any{"on": true, "by": after["carol"].ID}); status != 403 {
+	if text, status := s.api.Do("POST", path+"/mute-all", map[string]any{"on": true, "by": after["carol"].ID}); status != 403 {
 		t.Errorf("carol is no moderator and mutes all: %d %s", status, text)
 	}
-	s.api.must("POST", path+"/participants/"+after["bob"].ID+"/mute", map[string]bool{"on": false})
-	s.api.must("POST", path+"/participants/"+after["dave"].ID+"/hold", map[string]bool{"on": false})
+	s.api.Must("POST", path+"/participants/"+after["bob"].ID+"/mute", map[string]bool{"on": false})
+	s.api.Must("POST", path+"/participants/"+after["dave"].ID+"/hold", map[string]bool{"on": false})
 	alice.hears(900*time.Millisecond, []float64{800, 1200, 1800}, []float64{500})
 	dave.hears(0, []float64{500, 800, 1200}, []float64{1800})
-	s.api.must("POST", path+"/record", map[string]bool{"on": false})
-	last := s.api.calls()[0]
+	s.api.Must("POST", path+"/record", map[string]bool{"on": false})
+	last := s.api.Calls()[0]
 	if len(last.Recordings) == 0 {
 		t.Fatalf("no recording in %+v", last)
 	}
 	pause(t, 300*time.Millisecond) // Asterisk closes the file
-	wav := s.api.must("GET", "/v1/recordings/"+last.Recordings[len(last.Recordings)-1], nil)
+	wav := s.api.Must("GET", "/v1/recordings/"+last.Recordings[len(last.Recordings)-1], nil)
 	if len(wav) < 8000 || string(wav[:4]) != "RIFF" {
 		t.Errorf("what was recorded after the crash has %d bytes", len(wav))
 	}
-	s.api.must("DELETE", "/v1/conferences/7001", nil)
-	s.api.until("no call", func(c []callView) bool { return len(c) == 0 })
+	s.api.Must("DELETE", "/v1/conferences/7001", nil)
+	s.api.Until("no call", func(c []bridgetest.Call) bool { return len(c) == 0 })
 }
 
 // b52Flow kills the node while a caller types: the digits before and after the crash are one number.
 func b52Flow(t *testing.T, s *stricken) {
 	alice := newPerson(t, s.System, "alice", 500, nil)
-	s.api.must("PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{
+	s.api.Must("PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{
 		{"do": "play", "media": []string{"sound:rtcedge/enter"}},
 		{"do": "digits", "max": 4, "timeout": 15, "into": "code"},
 		{"do": "branch", "if": "code", "value": "4711", "goto": "right", "else": "wrong"},
@@ -148,7 +149,7 @@ func b52Flow(t *testing.T, s *stricken) {
 	}
 	state := func() flow {
 		var all []flow
-		_ = json.Unmarshal(s.api.must("GET", "/v1/calls", nil), &all)
+		_ = json.Unmarshal(s.api.Must("GET", "/v1/calls", nil), &all)
 		if len(all) != 1 {
 			return flow{}
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rtcedge/bench/lab"
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 )
 
@@ -93,8 +94,8 @@ func TestRecoveryOfRealCalls(t *testing.T) {
 	s := &stricken{Lab: startLab(t, lab.Config{Call: 2, Conference: 2, Controllers: 2, Recovery: []string{"--hang-after", "2s", "--lost-after", "4s"}}),
 		machine: watchMachine(t)}
 	s.machine.watch(t, s.Farm("conference"))
-	s.api = &control{t: t, api: s.API()}
-	s.api.must("DELETE", "/v1/conferences/7999", nil) // the lab's own, which lingers
+	s.api = newControl(t, s.API(), nil)
+	s.api.Must("DELETE", "/v1/conferences/7999", nil) // the lab's own, which lingers
 	for _, b := range []struct {
 		name string
 		test func(*testing.T, *stricken)
@@ -124,8 +125,8 @@ func TestRecoveryOfRealCalls(t *testing.T) {
 			s.Clear()
 			s.whole(t)
 			// Every call ended, so nothing may be left of one.
-			s.api.until("no call is left", func(calls []callView) bool {
-				return !slices.ContainsFunc(calls, func(c callView) bool { return c.Conference == "" })
+			s.api.Until("no call is left", func(calls []bridgetest.Call) bool {
+				return !slices.ContainsFunc(calls, func(c bridgetest.Call) bool { return c.Conference == "" })
 			})
 		}) {
 			break // what comes next would begin with the ruins

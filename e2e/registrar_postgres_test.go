@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rtcedge/bridge/bridgetest"
 	"rtcedge/e2e/farms"
 	"rtcedge/sip/siptest"
 )
@@ -118,7 +119,7 @@ func TestB32RegistrarsShareADatabase(t *testing.T) {
 	if err := call.Hangup(t.Context()); err != nil {
 		t.Error(err)
 	}
-	api.until("no call", func(c []callView) bool { return len(c) == 0 })
+	api.Until("no call", func(c []bridgetest.Call) bool { return len(c) == 0 })
 	if rest := pg.ask(t, "SELECT count(*) FROM ps_contacts"); rest[0] != "6" {
 		t.Errorf("%s contacts in the table, want 6", rest[0])
 	}

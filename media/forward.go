@@ -39,22 +39,20 @@ func (p *port) Receive(pkt *udp.Packet) {
 		return
 	}
 	b := pkt.Data
-	if len(b) == 0 {
+	if len(b) < 2 {
 		p.leg.drop(dropShort)
 		return
 	}
-	// RFC 7983 section 7.
-	switch first := b[0]; {
-	case first >= 128 && first <= 191:
-		// RFC 5761 section 4: packet types 192 to 223 are RTCP, also where rtcp-mux was not agreed.
-		if p.rtcp || len(b) > 1 && b[1] >= 192 && b[1] <= 223 {
+	switch kind := nat.Classify(b); kind {
+	case nat.RTP, nat.RTCP: // RTCP also where rtcp-mux was not agreed
+		if p.rtcp || kind == nat.RTCP {
 			s.receiveRTCP(p, r, pkt)
 			return
 		}
 		s.forwardRTP(p.leg, r, pkt)
-	case first <= 3:
+	case nat.STUN:
 		p.receiveSTUN(r, pkt)
-	case first >= 20 && first <= 63:
+	case nat.DTLS:
 		p.receiveDTLS(r, pkt)
 	default:
 		p.leg.drop(dropClass)

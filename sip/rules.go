@@ -50,24 +50,6 @@ func DefaultRules() []Rule {
 	}
 }
 
-// DomainRules are those of a site that tells its services by the domain: conference.example.com is a conference,
-// NAME.registrar.example.com an office with its phones, NAME.trunk.example.com a provider, pstn.example.com the telephone network
-// and sip.example.com the users. Any other domain gets 404.
-func DomainRules() []Rule {
-	return []Rule{
-		{Domain: "conference.*", Farm: dispatch.Conference},
-		{Domain: "*.registrar.*", Farm: dispatch.Registrar},
-		{Domain: "sip.*", Method: "REGISTER", Farm: dispatch.Registrar},
-		{Domain: "sip.*", Method: "SUBSCRIBE", Farm: dispatch.Registrar},
-		{Domain: "sip.*", Method: "NOTIFY", Farm: dispatch.Registrar},
-		{Domain: "sip.*", Method: "PUBLISH", Farm: dispatch.Registrar},
-		{Domain: "sip.*", Method: "MESSAGE", Farm: dispatch.Registrar},
-		{Domain: "*.trunk.*", Farm: dispatch.Call},
-		{Domain: "pstn.*", Farm: dispatch.Call},
-		{Domain: "sip.*", Farm: dispatch.Call},
-	}
-}
-
 func (r *Rule) validate() (err error) {
 	if r.Farm >= dispatch.NumFarms {
 		return errors.New("unknown farm")

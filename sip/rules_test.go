@@ -16,9 +16,27 @@ func threeFarms() (c dispatch.Config) {
 	return c
 }
 
+// domainRules are those of a site that tells its services by the domain: conference.example.com is a conference,
+// NAME.registrar.example.com an office with its phones, NAME.trunk.example.com a provider, pstn.example.com the telephone network
+// and sip.example.com the users. Any other domain gets 404.
+func domainRules() []Rule {
+	return []Rule{
+		{Domain: "conference.*", Farm: dispatch.Conference},
+		{Domain: "*.registrar.*", Farm: dispatch.Registrar},
+		{Domain: "sip.*", Method: "REGISTER", Farm: dispatch.Registrar},
+		{Domain: "sip.*", Method: "SUBSCRIBE", Farm: dispatch.Registrar},
+		{Domain: "sip.*", Method: "NOTIFY", Farm: dispatch.Registrar},
+		{Domain: "sip.*", Method: "PUBLISH", Farm: dispatch.Registrar},
+		{Domain: "sip.*", Method: "MESSAGE", Farm: dispatch.Registrar},
+		{Domain: "*.trunk.*", Farm: dispatch.Call},
+		{Domain: "pstn.*", Farm: dispatch.Call},
+		{Domain: "sip.*", Farm: dispatch.Call},
+	}
+}
+
 // TestB01DomainRules: the documented example, as a configuration file would hold it.
 func TestB01DomainRules(t *testing.T) {
-	text, err := json.Marshal(DomainRules())
+	text, err := json.Marshal(domainRules())
 	if err != nil {
 		t.Fatal(err)
 	}

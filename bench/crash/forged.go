@@ -140,13 +140,10 @@ func forged(ctx context.Context, l *bench) error {
 		return err
 	}
 	// What was forged may wait in a capture: a real crash must bring every call to its own phone.
-	n, legs, err := l.struck("call", l.Legs)
+	_, legs, at, err := l.killed("call", l.Legs)
 	if err != nil {
 		return err
 	}
-	l.Mark()
-	at := time.Now()
-	n.Kill()
 	o := lab.Settle(ctx, legs, at, 20*time.Second)
 	o.Print(l.Lab)
 	l.Printf("at the thief: %d SIP messages that are no refusals, %d RTP packets", t.rang.Load(), t.heard.Load())

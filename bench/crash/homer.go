@@ -77,13 +77,10 @@ func homer(ctx context.Context, l *bench) error {
 		if c.lag > 0 {
 			lab.Sleep(ctx, c.lag) // a call of some seconds
 		}
-		n, legs, err := l.struck("call", l.Legs)
+		_, legs, at, err := l.killed("call", l.Legs)
 		if err != nil {
 			return err
 		}
-		l.Mark()
-		at := time.Now()
-		n.Kill()
 		limit := 12 * time.Second
 		if !c.all {
 			limit = 5 * time.Second

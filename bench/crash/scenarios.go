@@ -106,6 +106,17 @@ func (l *bench) struck(role string, phones []*lab.Leg) (*farms.Node, []*lab.Leg,
 	return n, legs, nil
 }
 
+// killed is struck, and the node is dead by SIGKILL.
+func (l *bench) killed(role string, phones []*lab.Leg) (n *farms.Node, legs []*lab.Leg, at time.Time, err error) {
+	if n, legs, err = l.struck(role, phones); err != nil {
+		return nil, nil, at, err
+	}
+	l.Mark()
+	at = time.Now()
+	n.Kill()
+	return n, legs, at, nil
+}
+
 // twice kills the node that takes over, in the middle of it.
 func twice(ctx context.Context, l *bench) error {
 	pairs, err := l.Pairs(ctx, l.cfg.calls)
@@ -166,13 +177,10 @@ func conference(ctx context.Context, l *bench) error {
 
 func (l *bench) strikeRoom(ctx context.Context, phones []*lab.Leg, limit time.Duration) error {
 	lab.Sleep(ctx, time.Second)
-	n, legs, err := l.struck("conference", phones)
+	_, legs, at, err := l.killed("conference", phones)
 	if err != nil {
 		return err
 	}
-	l.Mark()
-	at := time.Now()
-	n.Kill()
 	o := lab.Settle(ctx, legs, at, 20*time.Second)
 	o.Print(l.Lab)
 	if err := l.judge(o, lab.Goal{P99: limit}); err != nil {
@@ -258,13 +266,10 @@ func demo(ctx context.Context, l *bench) error {
 	if err != nil {
 		return err
 	}
-	n, legs, err := l.struck("call", l.Legs)
+	n, legs, at, err := l.killed("call", l.Legs)
 	if err != nil {
 		return err
 	}
-	l.Mark()
-	at := time.Now()
-	n.Kill()
 	l.Printf("SIGKILL: call node %s is dead", n.ID)
 	o := lab.Settle(ctx, legs, at, 20*time.Second)
 	for _, p := range legs {

@@ -258,13 +258,6 @@ func (l *Leg) Ringing() bool {
 	return l.d != nil && !l.up
 }
 
-// Answer takes the call that rings.
-func (l *Leg) Answer() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.answer()
-}
-
 // Refuse makes the phone answer the next re-INVITEs with a status.
 func (l *Leg) Refuse(status, times int) {
 	l.mu.Lock()

@@ -13,25 +13,28 @@ import (
 
 // Crash is what recovery reports of one, as /crashes of its admin port has it.
 type Crash struct {
-	Node       string    `json:"node"`
-	Epoch      string    `json:"epoch"`
-	Reason     string    `json:"reason"`
-	Since      time.Time `json:"since"`
-	Detected   time.Time `json:"detected"`
-	Done       time.Time `json:"done"`
-	Controller string    `json:"controller"`
-	Legs       []struct {
-		Call      string `json:"call"`
-		Leg       string `json:"leg"`
-		SIPCallID string `json:"sip_call_id"`
-		Target    string `json:"target"`
-		Result    string `json:"result"`
-		Reason    string `json:"reason"`
-		Steps     []struct {
-			Name string    `json:"name"`
-			At   time.Time `json:"at"`
-		} `json:"steps"`
-	} `json:"legs"`
+	Node       string     `json:"node"`
+	Epoch      string     `json:"epoch"`
+	Reason     string     `json:"reason"`
+	Since      time.Time  `json:"since"`
+	Detected   time.Time  `json:"detected"`
+	Done       time.Time  `json:"done"`
+	Controller string     `json:"controller"`
+	Legs       []CrashLeg `json:"legs"`
+}
+
+// CrashLeg is what became of one leg.
+type CrashLeg struct {
+	Call      string `json:"call"`
+	Leg       string `json:"leg"`
+	SIPCallID string `json:"sip_call_id"`
+	Target    string `json:"target"`
+	Result    string `json:"result"`
+	Reason    string `json:"reason"`
+	Steps     []struct {
+		Name string    `json:"name"`
+		At   time.Time `json:"at"`
+	} `json:"steps"`
 }
 
 // Crashes asks a controller for its report.
@@ -47,27 +50,6 @@ func (l *Lab) Crashes(controller int) ([]Crash, error) {
 		return nil, fmt.Errorf("/crashes: %w", err)
 	}
 	return out, nil
-}
-
-// Losses are the legs that did not come back, with recovery's reasons.
-func (l *Lab) Losses() []string {
-	crashes, err := l.Crashes(0)
-	if err != nil {
-		return []string{err.Error()}
-	}
-	var out []string
-	for _, c := range crashes {
-		for _, leg := range c.Legs {
-			if leg.Result != "recovered" {
-				steps := ""
-				for _, s := range leg.Steps {
-					steps += fmt.Sprintf(" %s %d", s.Name, s.At.Sub(c.Since).Milliseconds())
-				}
-				out = append(out, fmt.Sprintf("%s: leg %s is %s: %s (%s)", c.Node, leg.Leg, leg.Result, leg.Reason, steps))
-			}
-		}
-	}
-	return out
 }
 
 // Watching waits until the first controller takes every call and conference node for alive, and the edge for up.
@@ -107,8 +89,26 @@ func states(admin netip.AddrPort, state string) (n int, err error) {
 	return n, nil
 }
 
+// Losses are the legs that did not come back, with recovery's reasons.
+func (l *Lab) Losses() []string {
+	return l.lost(time.Time{}, func(c Crash, leg CrashLeg) string {
+		steps := ""
+		for _, s := range leg.Steps {
+			steps += fmt.Sprintf(" %s %d", s.Name, s.At.Sub(c.Since).Milliseconds())
+		}
+		return fmt.Sprintf("%s: leg %s is %s: %s (%s)", c.Node, leg.Leg, leg.Result, leg.Reason, steps)
+	})
+}
+
 // Reasons are the first words of recovery's reasons for legs that did not come back since a moment.
 func (l *Lab) Reasons(since time.Time) []string {
+	return l.lost(since, func(_ Crash, leg CrashLeg) string {
+		reason, _, _ := strings.Cut(leg.Reason, ":")
+		return leg.Result + " " + reason
+	})
+}
+
+func (l *Lab) lost(since time.Time, line func(Crash, CrashLeg) string) []string {
 	crashes, err := l.Crashes(0)
 	if err != nil {
 		return []string{err.Error()}
@@ -117,8 +117,7 @@ func (l *Lab) Reasons(since time.Time) []string {
 	for _, c := range crashes {
 		for _, leg := range c.Legs {
 			if c.Detected.After(since) && leg.Result != "recovered" {
-				reason, _, _ := strings.Cut(leg.Reason, ":")
-				out = append(out, leg.Result+" "+reason)
+				out = append(out, line(c, leg))
 			}
 		}
 	}

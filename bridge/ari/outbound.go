@@ -53,9 +53,6 @@ func NewOutbound(cfg OutboundConfig) (*Outbound, error) {
 // Addr is the bound address.
 func (o *Outbound) Addr() netip.AddrPort { return o.ln.Addr().(*net.TCPAddr).AddrPort() }
 
-// Close releases the port of one that was never run.
-func (o *Outbound) Close() error { return o.ln.Close() }
-
 // Clients are those of all nodes; a nil Outbound has none.
 func (o *Outbound) Clients() []*Client {
 	if o == nil {

@@ -47,7 +47,7 @@ func people(t *testing.T, w World, n int, answer func(*siptest.Incoming) bool) [
 
 func newPerson(t *testing.T, w World, a Account, tone float64, answer func(*siptest.Incoming) bool) *Person {
 	t.Helper()
-	p := &Person{Name: a.User, t: t, Calls: make(chan *siptest.Call, 8), audio: once(mediatest.Tone(tone, -20, time.Minute))}
+	p := &Person{Name: a.User, t: t, Calls: make(chan *siptest.Call, 8), audio: mediatest.Once(mediatest.Tone(tone, -20, time.Minute))}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // it unregisters when the test is over
 	ua, err := siptest.New(siptest.Config{User: a.User, Password: a.Password, Proxy: w.SIP, OnCall: func(ctx context.Context, in *siptest.Incoming) {
 		_ = in.Ring()
@@ -86,20 +86,6 @@ func newPerson(t *testing.T, w World, a Account, tone float64, answer func(*sipt
 		_ = ua.Unregister(gone)
 	})
 	return p
-}
-
-// once computes a sound the first time that a rate is asked for. Its samples are only read.
-func once(sound func(rate int) []int16) func(rate int) []int16 {
-	var mu sync.Mutex
-	made := map[int][]int16{}
-	return func(rate int) []int16 {
-		mu.Lock()
-		defer mu.Unlock()
-		if made[rate] == nil {
-			made[rate] = sound(rate)
-		}
-		return made[rate]
-	}
 }
 
 func (p *Person) peer() *mediatest.Peer {

@@ -29,7 +29,7 @@ func Run(t *testing.T, w World) {
 
 // thirdJoins: a call of two is a bridge; the third one's coming sends nothing to the first two, who hear it.
 func thirdJoins(t *testing.T, w World) {
-	api := &Control{t, w.API}
+	api := NewControl(t, w.API, nil)
 	p := people(t, w, 3, nil)
 	alice, bob, carol := p[0], p[1], p[2]
 	a := alice.MustDial(bob.Name)
@@ -56,7 +56,7 @@ func thirdJoins(t *testing.T, w World) {
 
 // endsAtOne: a call ends at one participant, unless the API said that it stays; a conference stays until it is ended.
 func endsAtOne(t *testing.T, w World) {
-	api := &Control{t, w.API}
+	api := NewControl(t, w.API, nil)
 	p := people(t, w, 2, nil)
 	alice, bob := p[0], p[1]
 	a := alice.MustDial(bob.Name)
@@ -88,7 +88,7 @@ func endsAtOne(t *testing.T, w World) {
 
 // unanswered: the caller has ringback, and learns why nobody comes.
 func unanswered(t *testing.T, w World) {
-	api := &Control{t, w.API}
+	api := NewControl(t, w.API, nil)
 	p := people(t, w, 2, func(in *siptest.Incoming) bool {
 		time.Sleep(200 * time.Millisecond) // it rings before it is rejected
 		_ = in.Reject(486, "Busy Here")

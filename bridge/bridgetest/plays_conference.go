@@ -6,7 +6,7 @@ import (
 
 // conference: each hears the sum of the others and never itself; a moderator's rights; a lock, a PIN by keys with tones, the end for all.
 func conference(t *testing.T, w World) {
-	api := &Control{t, w.API}
+	api := NewControl(t, w.API, nil)
 	p := people(t, w, 4, nil)
 	alice, bob, carol, dave := p[0], p[1], p[2], p[3]
 	a, b, c := alice.MustDial("7001"), bob.MustDial("7001"), carol.MustDial("7001")

@@ -11,7 +11,7 @@ import (
 // controls is what an operator does with a call of two: mute, hold with music, recordings of the bridge and of a leg with their files,
 // a transfer that fails and is rolled back, one that works, and a kick.
 func controls(t *testing.T, w World) {
-	api := &Control{t, w.API}
+	api := NewControl(t, w.API, nil)
 	p := people(t, w, 4, func(in *siptest.Incoming) bool { _ = in.Reject(486, "Busy Here"); return false })
 	alice, bob, carol, busy := p[0], p[1], p[2], p[3]
 	a := alice.MustDial(bob.Name)
@@ -69,7 +69,7 @@ func eventsLost(t *testing.T, w World) {
 	if w.Cut == nil {
 		t.Skip("NOT JUDGED here: this world cannot cut the bridge off; another test of the same play can")
 	}
-	api := &Control{t, w.API}
+	api := NewControl(t, w.API, nil)
 	p := people(t, w, 2, nil)
 	alice, bob := p[0], p[1]
 	a := alice.MustDial(bob.Name)

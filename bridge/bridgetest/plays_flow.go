@@ -8,7 +8,7 @@ import (
 
 // flow: sounds, keys into a variable, a connect that fails into a branch, one that works. The position is in the API at each wait.
 func flow(t *testing.T, w World) {
-	api := &Control{t, w.API}
+	api := NewControl(t, w.API, nil)
 	p := people(t, w, 3, func(in *siptest.Incoming) bool { _ = in.Reject(486, "Busy Here"); return false })
 	alice, bob, busy := p[0], p[1], p[2]
 	api.Want(400, "PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{{"do": "fly"}}})

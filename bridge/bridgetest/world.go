@@ -38,11 +38,11 @@ type (
 		Muted, Held, Moderator  bool
 	}
 	Call struct {
-		ID, Node, Bridge, Conference, Number string
-		Legs                                 []Leg
-		Recordings                           []string
-		Locked                               bool
-		Flow                                 *struct {
+		ID, Node, Bridge, Conference, Owner, Number string
+		Legs                                        []Leg
+		Recordings                                  []string
+		Locked                                      bool
+		Flow                                        *struct {
 			Step  int
 			Phase string
 			Vars  map[string]string
@@ -55,8 +55,17 @@ const patience = 10 * time.Second
 
 // Control is the API of a running bridge.
 type Control struct {
-	t   *testing.T
-	api netip.AddrPort
+	t      *testing.T
+	api    netip.AddrPort
+	client *http.Client
+}
+
+// NewControl is the API at an address; a nil client is the default one.
+func NewControl(t *testing.T, api netip.AddrPort, client *http.Client) *Control {
+	if client == nil {
+		client = http.DefaultClient
+	}
+	return &Control{t: t, api: api, client: client}
 }
 
 // Do sends a request and returns body and status; status 0 is no answer.
@@ -74,7 +83,7 @@ func (c *Control) Do(method, path string, in any) ([]byte, int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := c.client.Do(req)
 	if err != nil {
 		return []byte(err.Error()), 0
 	}
@@ -108,6 +117,19 @@ func (c *Control) Calls() []Call {
 	text, _ := c.Do("GET", "/v1/calls", nil)
 	_ = json.Unmarshal(text, &out)
 	return out
+}
+
+// Ready waits until the bridge controls so many nodes.
+func (c *Control) Ready(nodes int) {
+	c.t.Helper()
+	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
+		var all []struct{ State string }
+		text, _ := c.Do("GET", "/v1/farms", nil)
+		if json.Unmarshal(text, &all) == nil && len(all) >= nodes {
+			return
+		}
+	}
+	c.t.Fatalf("the bridge does not control %d nodes after %v", nodes, patience)
 }
 
 // Until waits for a state of the calls; the API is asked, because that is what a client of it would do.

@@ -101,6 +101,3 @@ func (p *Process) until(what string, limit time.Duration, ready func() bool) err
 
 // Hang is SIGSTOP.
 func (p *Process) Hang() error { return p.Signal(syscall.SIGSTOP) }
-
-// Resume is SIGCONT.
-func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }

@@ -65,9 +65,6 @@ func TestPrecedenceFlagEnvironmentFileDefault(t *testing.T) {
 	if d := cmp.Diff(want, k, cmp.AllowUnexported(knobs{}), eq, eqp); d != "" {
 		t.Errorf("values (-want +got):\n%s", d)
 	}
-	if !s.Given("timeout") || s.Given("auth") {
-		t.Error("Given: want timeout and not auth")
-	}
 }
 
 func TestFlagReplacesTheListOfTheFile(t *testing.T) {

@@ -25,7 +25,6 @@ type entry struct {
 	name, unit, help string
 	def              string
 	knob             knob
-	given            bool
 }
 
 // Set is the knobs of one role. The zero value is not usable: call New.
@@ -52,12 +51,6 @@ func (s *Set) lookup(name string) *entry {
 		}
 	}
 	return nil
-}
-
-// Given tells if the knob got a value from anywhere but its default.
-func (s *Set) Given(name string) bool {
-	e := s.lookup(name)
-	return e != nil && e.given
 }
 
 // Parse takes args (without the role's name), the file and the environment. Help goes to out.
@@ -137,7 +130,6 @@ func envName(knob string) string {
 
 func (e *entry) take(texts []string, where string) error {
 	e.knob.reset()
-	e.given = true
 	for _, t := range texts {
 		if err := e.knob.set(t); err != nil {
 			return fmt.Errorf("%s: %q: %w (allowed: %s)", where, t, err, e.knob.allowed())

@@ -3,6 +3,7 @@ package mediatest
 import (
 	"math"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -89,4 +90,18 @@ func (h *hiss) at(t float64) float64 {
 		sum += math.Sin(2*math.Pi*hz*t + h.phase[i])
 	}
 	return sum / 4
+}
+
+// Once computes a sound the first time that a rate is asked for. Its samples are only read.
+func Once(sound func(rate int) []int16) func(rate int) []int16 {
+	var mu sync.Mutex
+	made := map[int][]int16{}
+	return func(rate int) []int16 {
+		mu.Lock()
+		defer mu.Unlock()
+		if made[rate] == nil {
+			made[rate] = sound(rate)
+		}
+		return made[rate]
+	}
 }
