@@ -1,0 +1,295 @@
+package recovery
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rtcedge/bridge"
+	"rtcedge/internal/store"
+	"rtcedge/internal/testrun"
+)
+
+// world is what a recoverer acts on: a real store, and farm nodes whose phones answer as the script of a Call-ID says. It does with a
+// StasisStart what the bridge role does: it moves the leg in the record.
+type world struct {
+	t     *testing.T
+	calls *store.Bucket
+	store *store.Store
+
+	mu      sync.Mutex
+	healthy map[bridge.NodeID]bool
+	script  map[string][]int // by Call-ID: the phone's answers, one per INVITE; then 200. 0: never
+	cseq    map[string]uint32
+	final   map[string]int // by Call-ID and CSeq
+	invites map[string][]string
+	fenced  []string
+	joined  []string
+	hungUp  []string
+	lost    map[string]error // dialogs that cannot be rebuilt
+	onAsk   func(node bridge.NodeID)
+	channel map[string]bridge.NodeID
+	clear   error
+	cleared int
+	old     int // channels that a node still has when it comes back
+	kept    map[string]bool
+	living  map[string]bool // SIP addresses
+	packets int64
+	slow    time.Duration // phones answer so much later
+}
+
+func emptyWorld(t *testing.T, nodes ...bridge.NodeID) *world {
+	t.Helper()
+	w := &world{t: t, healthy: map[bridge.NodeID]bool{}, script: map[string][]int{}, cseq: map[string]uint32{}, final: map[string]int{},
+		invites: map[string][]string{}, lost: map[string]error{}, channel: map[string]bridge.NodeID{}}
+	for _, n := range nodes {
+		w.healthy[n] = true
+	}
+	return w
+}
+
+func newWorld(t *testing.T, nodes ...bridge.NodeID) *world {
+	t.Helper()
+	w := emptyWorld(t, nodes...)
+	var err error
+	if w.store, err = store.New(store.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	testrun.Run(t, w.store.Run)
+	if w.calls, err = w.store.Bucket(t.Context(), bridge.BucketCalls); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// put writes a call of legs that live on a node; a leg's Call-ID is its own id.
+func (w *world) put(call string, node bridge.NodeID, conference string, legs ...string) {
+	w.t.Helper()
+	c := bridge.Call{ID: call, Node: node, Conference: conference, Created: time.Now()}
+	for _, id := range legs {
+		c.Legs = append(c.Legs, bridge.Leg{ID: id, Node: node, SIPCallID: "sip-" + id, State: bridge.LegUp, Role: bridge.LegIn, Answered: time.Now()})
+	}
+	value, err := json.Marshal(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.calls.Put(w.t.Context(), call, value); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) read(call string) bridge.Call {
+	w.t.Helper()
+	var c bridge.Call
+	e, err := w.calls.Get(w.t.Context(), call)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := json.Unmarshal(e.Value, &c); err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+func (w *world) Dialogs(_ context.Context, sip string, legs []Asked) map[string]Rebuilt {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]Rebuilt{}
+	for _, l := range legs {
+		id := l.CallID
+		n := w.cseq[id] + 1
+		out[id] = Rebuilt{RequestURI: "sip:phone@192.0.2.1", RemoteTag: "far", CSeq: n, Err: w.lost[id],
+			Variables: map[string]string{"PJSIP_RECOVERY_CALL-ID": id, "PJSIP_RECOVERY_CSEQ": fmt.Sprint(n)}}
+	}
+	return out
+}
+
+func (w *world) Fresh(ctx context.Context, sip string, leg Asked) (Rebuilt, bool) {
+	return w.Dialogs(ctx, sip, []Asked{leg})[leg.CallID], true
+}
+
+func (w *world) Alive(node bridge.NodeID, sip string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.healthy[node] || w.living[sip]
+}
+
+func (w *world) Watched(node bridge.NodeID) bool { return !strings.HasPrefix(string(node), "foreign") }
+
+func (w *world) Heard(context.Context, string, string) (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.packets++
+	return w.packets, nil
+}
+
+func (w *world) Final(_ context.Context, id string, cseq uint32) (int, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	status, ok := w.final[fmt.Sprint(id, " ", cseq)]
+	return status, ok
+}
+
+func (w *world) Healthy(string) []bridge.NodeID {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []bridge.NodeID
+	for n, ok := range w.healthy {
+		if ok {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func (w *world) Originate(ctx context.Context, node bridge.NodeID, c Channel) error {
+	w.mu.Lock()
+	if !w.healthy[node] {
+		w.mu.Unlock()
+		return errors.New("connection refused")
+	}
+	id := c.Variables["PJSIP_RECOVERY_CALL-ID"]
+	n, _ := strconv.Atoi(c.Variables["PJSIP_RECOVERY_CSEQ"])
+	w.cseq[id] = uint32(n)
+	w.invites[id] = append(w.invites[id], fmt.Sprintf("%d %s %s", n, c.ID, node))
+	status := 200
+	if s := w.script[id]; len(s) > 0 {
+		status, w.script[id] = s[0], s[1:]
+	}
+	w.final[fmt.Sprint(id, " ", n)] = status
+	if status == 0 {
+		delete(w.final, fmt.Sprint(id, " ", n))
+	}
+	hook := w.onAsk
+	if status < 300 {
+		w.channel[c.ID] = node
+	}
+	w.mu.Unlock()
+	if hook != nil {
+		hook(node)
+	}
+	if status != 200 {
+		return nil
+	}
+	if !slices.Contains(w.Healthy(""), node) {
+		return nil // it died with the INVITE on its way
+	}
+	args := strings.Split(c.AppArgs, ",")
+	if w.slow > 0 {
+		time.AfterFunc(w.slow, func() { _ = w.answer(node, c, args) })
+		return nil
+	}
+	return w.answer(node, c, args)
+}
+
+// answer is what the bridge role does with the StasisStart, whether or not the controller lives.
+func (w *world) answer(node bridge.NodeID, c Channel, args []string) error {
+	return w.calls.Modify(context.WithoutCancel(w.t.Context()), args[1], func(old []byte) ([]byte, error) {
+		var call bridge.Call
+		if err := json.Unmarshal(old, &call); err != nil {
+			return nil, err
+		}
+		call.Node = node
+		for i := range call.Legs {
+			if l := &call.Legs[i]; l.ID == args[2] {
+				l.ID, l.Node, l.State = c.ID, node, bridge.LegUp
+				_, _ = fmt.Sscanf(c.ID, baseID(c.ID)+"r%d", &l.Generation)
+			}
+		}
+		return json.Marshal(call)
+	})
+}
+
+func (w *world) Exists(_ context.Context, node bridge.NodeID, channel string) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.healthy[node] {
+		return false, errors.New("connection refused")
+	}
+	return w.channel[channel] == node, nil
+}
+
+func (w *world) Hangup(_ context.Context, _ bridge.NodeID, channel string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hungUp = append(w.hungUp, channel)
+	return nil
+}
+
+func (w *world) Clear(_ context.Context, _ bridge.NodeID, keep map[string]bool) (int, error) {
+	w.cleared++
+	w.kept = keep
+	return w.old - len(keep), w.clear
+}
+
+func (w *world) Fence(_ context.Context, sip string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fenced = append(w.fenced, sip)
+	return nil
+}
+
+func (w *world) Unfence(_ context.Context, sip string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fenced = slices.DeleteFunc(w.fenced, func(s string) bool { return s == sip })
+	return nil
+}
+
+func (w *world) Join(_ context.Context, a, _, b, _ string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.joined = append(w.joined, a+" "+b)
+	return nil
+}
+
+func (w *world) Comfort(context.Context, string, string, bool) error { return nil }
+
+// recoverer runs one over the world.
+func (w *world) recoverer(cfg Config) *Recoverer {
+	w.t.Helper()
+	cfg.Store, cfg.History, cfg.Farm, cfg.Media, cfg.Edges = w.store, w, w, w, []Edge{w}
+	r, err := New(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	w.t.Cleanup(func() { cancel(); <-done })
+	return r
+}
+
+// crash waits until the crash of a node is done, and returns the result of each leg's Call-ID.
+func (w *world) crash(r *Recoverer, node bridge.NodeID, epoch string) map[string]LegReport {
+	w.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		all, err := r.Crashes(w.t.Context())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, c := range all {
+			if c.Node == node && c.Epoch == epoch && !c.Done.IsZero() {
+				out := map[string]LegReport{}
+				for _, l := range c.Legs {
+					out[l.SIPCallID] = l
+				}
+				return out
+			}
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("crash of %s is not done: %+v", node, all)
+		}
+	}
+}
+
+func death(node bridge.NodeID, epoch string) Death {
+	return Death{Node: node, Epoch: epoch, SIP: "udp:192.0.2.9:5080", Since: time.Now(), At: time.Now(), Reason: "killed"}
+}
