@@ -52,8 +52,9 @@ func slowed(t *testing.T, p *process, share float64) bool {
 }
 
 // TestF15Overload offers twice and four times what the edge carries. What it completes does not collapse, the rest gets 503, and afterwards it carries
-// what it did. The goal is 80 % of the peak; that is not reached, since a refused call costs more than a quarter of a served one (bench/SIP.md), so
-// the bounds here are those of a collapse, and the figures are in the output.
+// what it did. The goal is 80 % of the peak; that is not reached, since a refused call costs more than a fifth of a served one (bench/SIP.md): at four
+// times the peak all of the time goes into refusals. So what is held here is that each call is served whole or refused, never lost in the middle, and
+// that goodput does not collapse at twice the peak; the figures are in the output.
 func TestF15Overload(t *testing.T) {
 	host, farm, phones := newHost(), newHost(), newHost()
 	edge, admin := freePort(t, host), freePort(t, netip.MustParseAddr("127.0.0.1"))
@@ -88,12 +89,15 @@ func TestF15Overload(t *testing.T) {
 	for _, load := range []struct{ times, least float64 }{{2, 0.4}, {4, 0.1}} {
 		line := offer(peak*load.times, "--time", "5s")
 		good, refused := value(line, "good"), value(line, "refused")
+		answered := (value(line, "completed") + refused) / value(line, "calls")
 		t.Logf("%.0f x: goodput %.0f messages a second, %.0f %% of the peak (goal 80 %%); %.0f calls refused by 503; %s", load.times, good, 100*good/peak, refused, line)
 		switch {
 		case strings.Contains(line, "GENERATOR-LIMITED"):
 			t.Logf("%.0f x: NOT JUDGED, the generator was the limit", load.times)
 		case good < load.least*peak:
 			t.Errorf("%.0f x: goodput is %.0f %% of the peak, a collapse", load.times, 100*good/peak)
+		case answered < 0.9:
+			t.Errorf("%.0f x: %.0f %% of the calls were served whole or refused, the others lost a message", load.times, 100*answered)
 		case refused == 0:
 			t.Errorf("%.0f x: nobody was refused", load.times)
 		}

@@ -21,7 +21,8 @@ const (
 	loadSoft = 0.05 // for the first one: the level was nearly right before
 	shrinks  = 0.9  // a queue that holds less than this part of what it held is on its way out: to refuse more would be too much,
 	roomy    = 0.5  // unless it holds more than this part of its buffer: what overflows belongs to calls that are served
-	loadFall = 0.02 // per half that it does not: slower, as what is refused returns
+	emptied  = 0.1  // less of the buffer than this is what came since the worker woke, or a queue of milliseconds
+	loadFall = 0.05 // per half that it does not: slower, as what is refused returns
 	maxLoad  = 2    // above 1 registrations and the like are refused too
 )
 
@@ -69,8 +70,9 @@ type backlogger interface{ Backlog() float64 }
 
 // batch moves the level; changed tells if it did.
 func (s *sockLoad) batch(full bool, now time.Time, standing time.Duration, w backlogger) (changed bool) {
-	// A worker that has waited has an empty socket behind it, also if a full batch ended the waiting.
-	if !full || now.Sub(s.last) > standing/4 {
+	// A worker that has waited has an empty socket behind it, also if a full batch ended the waiting. One that was not let run, by a quota of
+	// its control group for instance, has not.
+	if !full || s.drained.IsZero() || now.Sub(s.last) > standing/4 && w.Backlog() < emptied {
 		s.drained = now
 	}
 	s.last = now
@@ -85,6 +87,7 @@ func (s *sockLoad) batch(full bool, now time.Time, standing time.Duration, w bac
 		before, known := s.backlog, w.Backlog()
 		s.backlog = max(known, 1e-6)
 		switch {
+		case known > 0 && known < emptied: // it keeps the worker busy; to refuse more would leave it idle
 		case known > 0 && known < roomy && before == 0:
 			s.level += loadSoft
 		case known > 0 && known < roomy && known < shrinks*before:

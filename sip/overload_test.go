@@ -15,7 +15,7 @@ type waits float64
 
 func (w waits) Backlog() float64 { return float64(w) }
 
-// TestF15LoadHolds: while a standing queue shrinks the level stays; where it does not, nearly fills its buffer or is not known, it rises.
+// TestF15LoadHolds: while a standing queue is short or shrinks the level stays; where it does not, nearly fills its buffer or is not known, it rises.
 func TestF15LoadHolds(t *testing.T) {
 	const standing = 100 * time.Millisecond
 	s, now := sockLoad{}, time.Unix(1_000_000, 0)
@@ -33,7 +33,7 @@ func TestF15LoadHolds(t *testing.T) {
 	}
 	for _, step := range []struct {
 		backlog, rises float64
-	}{{0.1, 0.1}, {0.2, 0.1}, {0.15, 0}, {0.1, 0}, {0.095, 0.1}, {0.05, 0}, {0, 0.1}, {0.9, 0.1}, {0.7, 0.1}, {0.4, 0}} {
+	}{{0.1, 0.1}, {0.2, 0.1}, {0.15, 0}, {0.12, 0}, {0.115, 0.1}, {0.05, 0}, {0.09, 0}, {0, 0.1}, {0.9, 0.1}, {0.7, 0.1}, {0.4, 0}} {
 		before := s.level
 		if after := half(step.backlog); after < before+step.rises-1e-9 || after > before+step.rises+1e-9 {
 			t.Errorf("backlog %v: from %v to %v, want %v more", step.backlog, before, after, step.rises)
@@ -75,6 +75,18 @@ func TestF15Load(t *testing.T) {
 		if s.level != 0 {
 			t.Errorf("%s: level %v six seconds after it", c.name, s.level)
 		}
+	}
+	// A process that is stopped for most of the time finds its socket as full as before.
+	held, now := sockLoad{}, start
+	for range 200 {
+		now = now.Add(30 * time.Millisecond)
+		for range 4 {
+			now = now.Add(time.Millisecond)
+			held.batch(true, now, standing, waits(0.8))
+		}
+	}
+	if held.level < 1 {
+		t.Errorf("with a quota: level %v after 7 s of a full socket", held.level)
 	}
 	s, now := sockLoad{}, start
 	play(&s, &now, 10*time.Second, time.Millisecond, 0)
