@@ -24,9 +24,9 @@ race: deps ## the same tests under the race detector
 fuzz: deps ## each fuzz target for FUZZTIME (default 20s)
 	sh tools/fuzz.sh $(or $(FUZZTIME),20s)
 
-e2e: build ## real peers: baresip, SIPp, Asterisk 22; installs them (about 2 minutes the first time)
+e2e: build ## real peers: baresip, SIPp, Asterisk 22; installs them (about 2 minutes the first time); RUN=REGEXP for some tests
 	sh e2e/peers.sh install
-	RTCEDGE_BIN=$(CURDIR)/bin/rtcedge $(GO) test -tags '$(TAGS) e2e' -count=1 -timeout 40m -v ./e2e
+	RTCEDGE_BIN=$(CURDIR)/bin/rtcedge $(GO) test -tags '$(TAGS) e2e' -count=1 -timeout 40m -v $(if $(RUN),-run '$(RUN)') ./e2e
 	$(GO) test -tags '$(TAGS) e2e' -count=1 -run Peer -v ./recovery/hep
 
 lint: ## go vet and golangci-lint, pinned in tools/go.mod
