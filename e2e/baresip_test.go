@@ -42,6 +42,53 @@ var (
 
 const baresipModules = "/usr/lib/baresip/modules"
 
+// A baresipFolder is what baresip -f reads. What it hears is recorded in the folder out.
+type baresipFolder struct {
+	dir               string
+	host              netip.Addr
+	in, out           string // the sound it plays, the folder of what it heard
+	hangUpAfter       int    // seconds without an answer
+	account, contacts string
+	modules, apps     []string
+	more              string
+}
+
+func (f baresipFolder) write(t *testing.T) {
+	t.Helper()
+	config := fmt.Sprintf(`poll_method epoll
+net_interface %[1]s
+sip_listen %[1]s:5060
+call_local_timeout %[5]d
+audio_source aufile,%[2]s
+audio_player none
+audio_alert none
+audio_buffer 20-160
+ausrc_format s16
+auplay_format s16
+auenc_format s16
+audec_format s16
+rtp_ports 34000-34999
+jitter_buffer_delay 1-10
+snd_path %[3]s
+module_path %[4]s
+`, f.host, f.in, f.out, baresipModules, f.hangUpAfter) + f.more
+	for _, m := range f.modules {
+		config += "module " + m + ".so\n"
+	}
+	config += "module_tmp account.so\n"
+	for _, m := range f.apps {
+		config += "module_app " + m + ".so\n"
+	}
+	if err := os.Mkdir(f.out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"config": config, "accounts": f.account + "\n", "contacts": f.contacts} {
+		if err := os.WriteFile(filepath.Join(f.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // call runs baresip until its sound file has been played, which ends the call with a BYE, and returns what it heard.
 // There is no player: the recorder is a filter ahead of it, and a player's clock would only add its own faults.
 func (ph phone) call(t *testing.T, number string, during func()) (recording, *process) {
@@ -50,9 +97,6 @@ func (ph phone) call(t *testing.T, number string, during func()) (recording, *pr
 	host, dir := newHost(), t.TempDir()
 	in, out := filepath.Join(dir, "in.wav"), filepath.Join(dir, "heard")
 	if err := writeTone(in, ph.codec.rate, toneHz, ph.seconds); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(out, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	modules := []string{ph.codec.module, "sndfile", "aufile"}
@@ -73,35 +117,10 @@ func (ph phone) call(t *testing.T, number string, during func()) (recording, *pr
 		modules = append(modules, "ice")
 		account += ";medianat=ice"
 	}
-	config := fmt.Sprintf(`poll_method epoll
-net_interface %[1]s
-sip_listen %[1]s:5060
-call_local_timeout 20
-audio_source aufile,%[2]s
-audio_player none
-audio_alert none
-audio_buffer 20-160
-ausrc_format s16
-auplay_format s16
-auenc_format s16
-audec_format s16
-rtp_ports 34000-34999
-jitter_buffer_delay 1-10
-opus_stereo no
-opus_sprop_stereo no
-opus_application voip
-snd_path %[3]s
-module_path %[4]s
-`, host, in, out, baresipModules)
-	for _, m := range modules {
-		config += "module " + m + ".so\n"
-	}
-	config += "module_tmp account.so\nmodule_app menu.so\n"
-	for name, text := range map[string]string{"config": config, "accounts": account + "\n", "contacts": "\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	baresipFolder{
+		dir: dir, host: host, in: in, out: out, hangUpAfter: 20, account: account, contacts: "\n", modules: modules, apps: []string{"menu"},
+		more: "opus_stereo no\nopus_sprop_stereo no\nopus_application voip\n",
+	}.write(t)
 	p := launch(t, "baresip", program, "-4", "-f", dir, "-e", "/dial sip:"+number+"@"+ph.server.String())
 	if err := p.says("Call established", 10*time.Second); err != nil {
 		t.Fatal(err)

@@ -87,7 +87,6 @@ var phonesScript = sync.OnceValues(func() ([]byte, error) {
 // browse lets a headless Chromium play a part and returns what it reports.
 func browse(t *testing.T, c browserConfig) browserReport {
 	t.Helper()
-	chromium := need(t, "chromium")
 	if _, err := exec.LookPath("npm"); err != nil {
 		t.Fatal("npm is not installed: the web phones' libraries come by it, with Node.js")
 	}
@@ -113,24 +112,7 @@ func browse(t *testing.T, c browserConfig) browserReport {
 		default:
 		}
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: mux}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	t.Cleanup(func() {
-		_ = server.Close()
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
-		}
-	})
-	launch(t, "chromium", chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic",
-		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-		"--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-		"--ignore-certificate-errors", "--allow-loopback-in-peer-connection", "--enable-logging=stderr", "--user-data-dir="+t.TempDir(),
-		"http://"+l.Addr().String()+"/")
+	openPage(t, mux, "--disable-quic", "--autoplay-policy=no-user-gesture-required", "--ignore-certificate-errors", "--enable-logging=stderr")
 	select {
 	case b := <-result:
 		var r browserReport
@@ -145,6 +127,28 @@ func browse(t *testing.T, c browserConfig) browserReport {
 		t.Fatal("the page reports nothing in 60 s")
 	}
 	return browserReport{}
+}
+
+// openPage serves the pages on a port of the loopback and opens the first one in a headless Chromium, whose microphone is a tone. Both end with the test.
+func openPage(t *testing.T, pages http.Handler, flags ...string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: pages}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	t.Cleanup(func() {
+		_ = server.Close()
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	argv := []string{need(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--use-fake-ui-for-media-stream",
+		"--use-fake-device-for-media-stream", "--allow-loopback-in-peer-connection", "--user-data-dir=" + t.TempDir()}
+	launch(t, "chromium", append(append(argv, flags...), "http://"+l.Addr().String()+"/")...)
 }
 
 // heardBothWays judges one connection over some seconds of Opus.

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -252,22 +251,7 @@ try {
 		b, _ := io.ReadAll(io.LimitReader(r.Body, 1<<16))
 		got <- [2]string{r.PathValue("name"), string(b)}
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: mux}
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	t.Cleanup(func() {
-		_ = server.Close()
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
-		}
-	})
-	launch(t, "chromium", need(t, "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-		"--disable-background-networking", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream", "--allow-loopback-in-peer-connection",
-		"--user-data-dir="+t.TempDir(), "http://"+l.Addr().String()+"/")
+	openPage(t, mux)
 	bodies := map[string]string{}
 	for range 3 {
 		select {

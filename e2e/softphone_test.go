@@ -64,49 +64,20 @@ func startSoftphone(t *testing.T, cfg softphoneConfig) *softphone {
 	if err := writeTone(in, 8000, cfg.Tone, 200); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(s.out, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	answer := "auto"
 	if cfg.Manual {
 		answer = "manual"
 	}
-	account := fmt.Sprintf("<sip:%s@%s;transport=udp>;auth_pass=%s;regint=60;answermode=%s;audio_codecs=pcmu/8000/1\n", cfg.User, cfg.Server, cfg.Password, answer)
-	config := fmt.Sprintf(`poll_method epoll
-net_interface %[1]s
-sip_listen %[1]s:5060
-ctrl_tcp_listen %[1]s:4444
-call_local_timeout 60
-audio_source aufile,%[2]s
-audio_player none
-audio_alert none
-audio_buffer 20-160
-ausrc_format s16
-auplay_format s16
-auenc_format s16
-audec_format s16
-rtp_ports 34000-34999
-jitter_buffer_delay 1-10
-snd_path %[3]s
-module_path %[4]s
-module g711.so
-module sndfile.so
-module aufile.so
-module_tmp account.so
-module_app contact.so
-module_app menu.so
-module_app ctrl_tcp.so
-`, host, in, s.out, baresipModules)
-	contacts := "\n"
+	account := fmt.Sprintf("<sip:%s@%s;transport=udp>;auth_pass=%s;regint=60;answermode=%s;audio_codecs=pcmu/8000/1", cfg.User, cfg.Server, cfg.Password, answer)
+	contacts, apps := "\n", []string{"contact", "menu", "ctrl_tcp"}
 	if cfg.Watch != "" {
-		config += "module_app presence.so\n"
+		apps = append(apps, "presence")
 		contacts = fmt.Sprintf("\"%[1]s\" <sip:%[1]s@%[2]s>;presence=p2p\n", cfg.Watch, cfg.Server)
 	}
-	for name, text := range map[string]string{"config": config, "accounts": account, "contacts": contacts} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	baresipFolder{
+		dir: dir, host: host, in: in, out: s.out, hangUpAfter: 60, account: account, contacts: contacts,
+		modules: []string{"g711", "sndfile", "aufile"}, apps: apps, more: fmt.Sprintf("ctrl_tcp_listen %s:4444\n", host),
+	}.write(t)
 	argv := []string{program, "-4", "-f", dir}
 	dial := (&net.Dialer{}).DialContext
 	if cfg.In != nil {
