@@ -43,6 +43,10 @@ type Config struct {
 	RecordingDir string
 	// ForwardTo is where start forwarding sends PCM: tcp://HOST:PORT or tls://HOST:PORT. "" is nowhere, and the command is refused.
 	ForwardTo string
+	// TeardownURL is told by XML-RPC, in TeardownFormat, of each call that timed out; %% in it stands for the address of the call's controller:
+	// the key xmlrpc-callback, else where its first request came from. "" is nobody.
+	TeardownURL    string
+	TeardownFormat TeardownFormat
 	// MediaDir is where play media finds its files; "" is nowhere, blobs only.
 	MediaDir string
 	// Certificate is what DTLS shows. Nodes that take over each other's calls share one, else the next re-INVITE of a call that moved

@@ -24,7 +24,8 @@ type Engine struct {
 	id        string     // of this process, for loop-protect
 	handovers *sync.Pool // of packets between workers
 	clips     *clips
-	forwards  *forwards // nil: nowhere
+	forwards  *forwards  // nil: nowhere
+	teardowns *teardowns // nil: nobody is told
 
 	// Counters.
 	callsTotal, timeouts, rejected, limited, failed atomic.Uint64
@@ -66,6 +67,9 @@ func New(cfg Config) (*Engine, error) {
 	e.mu.calls = make(map[string]*call)
 	var err error
 	if e.forwards, err = newForwards(cfg.ForwardTo); err != nil {
+		return nil, err
+	}
+	if e.teardowns, err = newTeardowns(cfg.TeardownURL, cfg.TeardownFormat, cfg.Logger); err != nil {
 		return nil, err
 	}
 	if e.dtls, err = newDTLSAgent(dtlsConfig{Cert: cfg.Certificate}); err != nil {
@@ -137,6 +141,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	if e.forwards != nil {
 		sinks.Go(func() { e.forwards.run(forwarding) })
 	}
+	telling, stopTelling := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTelling()
+	if e.teardowns != nil {
+		sinks.Go(func() { e.teardowns.run(telling) })
+	}
 	if e.cfg.OnRecord != nil {
 		keeping.Go(func() { e.keepRecords(recording) })
 	}
@@ -167,6 +176,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		}
 	}
 	stopForwarding()
+	stopTelling()
 	sinks.Wait()
 	e.dtls.close()
 	e.clips.close()
@@ -188,6 +198,9 @@ func (e *Engine) shutDown() {
 		e.end(c, "shutdown")
 	}
 }
+
+// endTimeout is the reason of an end for want of packets.
+const endTimeout = "timeout"
 
 // measure notes how much went through since the last sweep.
 func (e *Engine) measure() {
@@ -217,7 +230,7 @@ func (e *Engine) sweep(now time.Time) {
 			e.end(c, "delete")
 		case dueTimeout:
 			e.timeouts.Add(1)
-			e.end(c, "timeout")
+			e.end(c, endTimeout)
 		}
 	}
 }
@@ -230,6 +243,9 @@ func (e *Engine) end(c *call, reason string) {
 		return
 	}
 	c.closed = true
+	if reason == endTimeout && e.teardowns != nil {
+		e.teardowns.of(c)
+	}
 	info, recordings := c.info(), c.recorded
 	e.endRecording(c)
 	c.unsubscribe(func(*subscription) bool { return true })
@@ -404,6 +420,9 @@ func (e *Engine) Stats() Stats {
 		LoadLimited: e.limited.Load(), ControlErrors: e.failed.Load(), Drops: make(map[string]uint64, numDrops),
 	}
 	st.Handshakes = e.dtls.stats()
+	if w := e.teardowns; w != nil {
+		st.Teardowns = map[string]uint64{"ok": w.sent.Load(), "failed": w.failed.Load(), "lost": w.lost.Load()}
+	}
 	e.mu.Lock()
 	calls := make([]*call, 0, len(e.mu.calls))
 	for _, c := range e.mu.calls {

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"net/netip"
 	"slices"
 
 	"rtcedge/media/ng"
@@ -12,6 +13,8 @@ import (
 type callOptions struct {
 	TOS      *int `json:"tos,omitempty"` // nil is the node's
 	Dropping bool `json:"dropping,omitempty"`
+	// Callback is the address of the controller that is told when the call times out.
+	Callback netip.Addr `json:"callback,omitzero"`
 }
 
 // take reads the keys TOS and drop-traffic. As in rtpengine a missing TOS means the node's, and stop wins over start.

@@ -65,6 +65,7 @@ func (c *call) publish(e *Engine, body, answer *sdp.Session, req *ng.Request) ([
 	}
 	c.lastSignal = e.cfg.Now()
 	c.options.take(req)
+	c.options.callback(req.XMLRPCCallback, req.Source)
 	c.apply()
 	c.follow(d, &e.cfg)
 	return out, nil

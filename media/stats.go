@@ -27,6 +27,8 @@ type Stats struct {
 
 	Handshakes map[string]uint64 // of DTLS, by end: ok, timeout, fingerprint, protocol, cancelled; busy: not begun, too many at once
 
+	Teardowns map[string]uint64 // of callbacks for calls that timed out: ok, failed, lost (full queue, or no address); nil without a URL
+
 	Recordings      int    // now
 	RecordingErrors uint64 // recordings given up because a file could not be written
 	RecordingLost   uint64 // packets missing in recordings because the writer was too slow

@@ -32,6 +32,8 @@ type mediaKnobs struct {
 	mediaDir         string
 	forwardTo        string
 	dtmfLog          netip.AddrPort
+	teardownURL      string
+	teardownFormat   int
 	xdp              string
 }
 
@@ -48,6 +50,8 @@ func (k *mediaKnobs) declare(s *config.Set) {
 	s.String(&k.mediaDir, "media-dir", "", "DIR", "where play media finds its WAV files; none: only blobs are played")
 	s.String(&k.forwardTo, "forward-to", "", "tcp|tls://HOST:PORT", "start forwarding sends what parties say here, as 16 bit PCM of 8 kHz behind the metadata; none: it is refused")
 	s.Addr(&k.dtmfLog, "dtmf-log-dest", netip.AddrPort{}, "keys that were pressed are sent here by UDP, in rtpengine's JSON; none: nowhere")
+	s.String(&k.teardownURL, "b2b-url", "", "URL", "told by XML-RPC of each call that timed out, so that its signalling ends, too; %% stands for the address of the controller (or that of xmlrpc-callback); none: nobody")
+	s.Int(&k.teardownFormat, "xmlrpc-format", 0, 0, 2, "N", "what --b2b-url is told: 0 SEMS (di), 1 teardown with the Call-ID, 2 Kamailio (dlg.terminate_dlg)")
 	s.String(&k.recordingDir, "recording-dir", "", "DIR", "where calls are recorded that ask for it (start recording, record-call); none: they are refused")
 	s.String(&k.xdp, "xdp", "auto", "auto|off|IFACE", "kernel fast path: eBPF delivers the media ports to one socket per worker (Linux 5.9, CAP_BPF, CAP_NET_ADMIN, CAP_NET_RAW); auto uses it where it can be had, off is a socket per port")
 }
@@ -69,7 +73,7 @@ func (k *mediaKnobs) config(e *env, role string, interfaces []media.Interface) (
 		}
 	}
 	return media.Config{
-		Digit: digits, ForwardTo: k.forwardTo, Interfaces: interfaces, PortMin: uint16(k.portMin), PortMax: uint16(k.portMax), NumThreads: k.threads,
+		Digit: digits, ForwardTo: k.forwardTo, TeardownURL: k.teardownURL, TeardownFormat: media.TeardownFormat(k.teardownFormat), Interfaces: interfaces, PortMin: uint16(k.portMin), PortMax: uint16(k.portMax), NumThreads: k.threads,
 		Timeout: k.timeout, SilentTimeout: k.silentTimeout, DeleteDelay: orNegative(k.deleteDelay), TOS: orNegative(k.tos),
 		MaxSessions: k.maxSessions, OpusComplexity: k.opusComplexity, RecordingDir: k.recordingDir, MediaDir: k.mediaDir, Logger: e.log, Ended: callEndLog(e.log),
 	}, nil

@@ -140,6 +140,9 @@ func mediaSource(e *media.Engine) obs.Source {
 		for result, n := range s.Handshakes {
 			out = append(out, counter("media_dtls_handshakes", "DTLS handshakes that ended, and that could not begin", n, "result", result))
 		}
+		for result, n := range s.Teardowns {
+			out = append(out, counter("media_teardowns", "callbacks for calls that timed out (--b2b-url)", n, "result", result))
+		}
 		for _, p := range s.Ports {
 			out = append(out, gauge("media_port_pairs_used", "port pairs in use", float64(p.Used), "interface", p.Interface),
 				gauge("media_port_pairs_free", "port pairs free", float64(p.Free), "interface", p.Interface),

@@ -144,6 +144,10 @@ type Request struct {
 	OtherCallID, OtherTag string // of join
 	Comfort               string // on or off; "" is on
 
+	XMLRPCCallback netip.Addr // xmlrpc-callback: whom the node tells when the call times out, in place of Source
+
+	Source netip.Addr // no key: where the request came from, filled in by the server; invalid within one process
+
 	Unknown []string // keys and list words that nobody here understands: ignored and counted
 }
 

@@ -240,6 +240,10 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 		if r.MediaAddress, err = netip.ParseAddr(text(v)); err != nil {
 			return bad("an IPv4 or IPv6 address")
 		}
+	case "xmlrpc-callback":
+		if r.XMLRPCCallback, err = netip.ParseAddr(strings.Trim(text(v), "[]")); err != nil {
+			return bad("the IPv4 or IPv6 address that is told when the call times out")
+		}
 	case "received-from", "sip-source-address":
 		return r.setReceivedFrom(key, v)
 	case "address-family":

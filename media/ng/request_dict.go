@@ -56,6 +56,9 @@ func (r *Request) dict() map[string]any {
 		}
 		d["received-from"] = anyList([]string{family, a.WithZone("").String()})
 	}
+	if r.XMLRPCCallback.IsValid() {
+		put("xmlrpc-callback", r.XMLRPCCallback.String())
+	}
 	put("address-family", r.AddressFamily)
 	if r.TOS != nil {
 		d["TOS"] = int64(*r.TOS)

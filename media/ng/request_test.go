@@ -118,8 +118,8 @@ func TestB22Spellings(t *testing.T) {
 		{"interfaces by name", `{"from-interface":"pub","to-interface":"priv","address family":"ip6","DTLS":"no","DTLS-reverse":"passive","DTLS-fingerprint":"SHA-384","endpoint-learning":"heuristic","generate RTCP":"on","TOS":-5,"limit":"7"}`,
 			Request{Direction: [2]string{"pub", "priv"}, AddressFamily: "IP6", DTLS: "off", DTLSReverse: "passive", DTLSFingerprint: "sha-384",
 				Flags: []string{"endpoint-learning-heuristic", "generate-rtcp"}, TOS: ptr(-1), Limit: 7}},
-		{"unknown ones are kept by name", `{"xmlrpc-callback":"192.0.2.1","codec":{"mask":["all"],"frobnicate":["x"]},"rtcp-mux":["perhaps"],"TOS":999}`,
-			Request{RTCPMux: []string{"perhaps"}, Codec: Codec{Mask: []string{"all"}}, Unknown: []string{"codec frobnicate", "rtcp-mux-perhaps", "xmlrpc-callback"}}},
+		{"unknown ones are kept by name", `{"frobnicate":"192.0.2.1","codec":{"mask":["all"],"frobnicate":["x"]},"rtcp-mux":["perhaps"],"TOS":999}`,
+			Request{RTCPMux: []string{"perhaps"}, Codec: Codec{Mask: []string{"all"}}, Unknown: []string{"codec frobnicate", "frobnicate", "rtcp-mux-perhaps"}}},
 	}
 	for _, tt := range tests {
 		got, _, err := ParseRequest([]byte(tt.in))
@@ -298,6 +298,8 @@ func TestB22MustAndShouldFlags(t *testing.T) {
 		{"extmap-strip-toffset extmap-mask=mid strip-extmap", `"extmap":{"mask":["mid"],"strip":["toffset","all"]}`, Request{Extmap: []string{"toffset", "mid", "all"}}},
 		{"from-tags-a from-tags-b all to-label=x set-label=y address=192.0.2.7", `"from-tags":["a","b"],"all":"all","to-label":"x","set-label":"y","address":"192.0.2.7"`,
 			Request{FromTags: []string{"a", "b"}, All: "all", ToLabel: "x", SetLabel: "y", Address: netip.MustParseAddr("192.0.2.7")}},
+		{"xmlrpc-callback=2001:db8::7 supports=load-limit", `"xmlrpc callback":"2001:db8::7","supports":["load limit"]`,
+			Request{XMLRPCCallback: netip.MustParseAddr("2001:db8::7"), Supports: []string{"load-limit"}}},
 		{"frequencies=400,800 volume=10 code=5 allow-transcoding", `"frequencies":[400,800],"volume":10,"code":"5","flags":["allow transcoding"]`,
 			Request{Frequencies: []int{400, 800}, Volume: 10, Code: "5", Flags: []string{"allow-transcoding"}}},
 	} {

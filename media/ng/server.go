@@ -228,13 +228,13 @@ func (s *Server) message(ctx context.Context, from netip.Addr, msg []byte) []byt
 		s.stats.duplicate()
 		return answer
 	}
-	answer, _ := s.answer(ctx, append(append(make([]byte, 0, len(body)+answerRoom), cookie...), ' '), body)
+	answer, _ := s.answer(ctx, from, append(append(make([]byte, 0, len(body)+answerRoom), cookie...), ' '), body)
 	s.cookies.finish(key, answer, s.cfg.Now())
 	return answer
 }
 
 // answer reads the dictionary, runs the command and writes the answer behind prefix.
-func (s *Server) answer(ctx context.Context, prefix, body []byte) ([]byte, Form) {
+func (s *Server) answer(ctx context.Context, from netip.Addr, prefix, body []byte) ([]byte, Form) {
 	req, form, err := ParseRequest(body)
 	var bad *keyError
 	switch {
@@ -251,6 +251,7 @@ func (s *Server) answer(ctx context.Context, prefix, body []byte) ([]byte, Form)
 	if err != nil {
 		resp = Error(err.Error())
 	} else {
+		req.Source = from
 		resp = s.run(ctx, req)
 	}
 	out, err := AppendResponse(prefix, resp, form)
