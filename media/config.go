@@ -34,7 +34,8 @@ type Config struct {
 	TOS int
 	// MaxSessions bounds the calls; further offers get "load limit". 0 is no bound but the ports.
 	MaxSessions int
-	// RecvBuffer is the receive buffer of each socket in bytes. 0 keeps the system's default.
+	// RecvBuffer is the receive buffer of each socket in bytes. 0 is 512 KiB, which the kernel doubles: 0.13 s of 10,000 small packets a second at one
+	// port, where the default of 208 KiB holds 0.03 s. It costs memory only while packets wait.
 	RecvBuffer int
 	// OpusComplexity is the effort of the encoder, 1 (cheap) to 10; 0 is 1. Speech of a telephone codec is not nearer to itself after 10
 	// than after 1, for four times the work (TestB31OpusComplexityGainsNothing).
@@ -110,7 +111,8 @@ const (
 	defaultSilentTimeout           = time.Hour
 	defaultDeleteDelay             = 30 * time.Second
 	defaultTOS                     = 184 // DSCP EF
-	minPairs                       = 2   // one relayed audio stream: a pair facing each party
+	defaultRecvBuffer              = 512 << 10
+	minPairs                       = 2 // one relayed audio stream: a pair facing each party
 )
 
 // validate checks the configuration and fills in defaults.
@@ -146,6 +148,9 @@ func (c *Config) validate() error {
 	}
 	if c.NumThreads == 0 {
 		c.NumThreads = runtime.GOMAXPROCS(0)
+	}
+	if c.RecvBuffer == 0 {
+		c.RecvBuffer = defaultRecvBuffer
 	}
 	fill(&c.Timeout, defaultTimeout)
 	fill(&c.SilentTimeout, defaultSilentTimeout)

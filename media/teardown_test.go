@@ -89,6 +89,7 @@ func TestB22TimeoutCallback(t *testing.T) {
 			if slices.Sort(got); !slices.Equal(got, want) {
 				t.Errorf("%q, want %q", got, want)
 			}
+			waitFor(t, "the answers", func() bool { return r.Stats().Teardowns["ok"] == uint64(len(want)) })
 			r.stop()
 			if st := r.Stats(); len(told) != 0 || st.Teardowns["ok"] != uint64(len(want)) || st.Teardowns["failed"]+st.Teardowns["lost"] != 0 {
 				t.Errorf("%d more were told; %v", len(told), st.Teardowns)

@@ -11,7 +11,7 @@ import (
 
 // Options are those of one socket. The zero value works.
 type Options struct {
-	RecvBuffer int // bytes asked of the kernel (SO_RCVBUF); 0 keeps the system's default
+	RecvBuffer int // bytes asked of the kernel (SO_RCVBUFFORCE, else SO_RCVBUF); 0 keeps the system's default
 	TOS        int // traffic class of outgoing packets, 0..255 (IP_TOS, IPV6_TCLASS); 0 keeps the default
 }
 

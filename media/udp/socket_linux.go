@@ -49,8 +49,11 @@ func openRaw(addr netip.AddrPort, o Options) (*rawSocket, error) {
 
 func (s *rawSocket) setOptions(o Options) error {
 	if o.RecvBuffer > 0 {
-		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, o.RecvBuffer); err != nil {
-			return err
+		// Who may not go beyond the system's limit gets what it allows.
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, o.RecvBuffer); err != nil {
+			if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, o.RecvBuffer); err != nil {
+				return err
+			}
 		}
 	}
 	if s.v6 {
