@@ -38,7 +38,8 @@ func (p *Proxy) media(c *pass) bool {
 		c.ending = c.inside || c.routed
 		return true
 	}
-	if !hasSDP(m) {
+	trickle := hasCandidates(m)
+	if !hasSDP(m) && !trickle {
 		return true
 	}
 	if !p.maySpeak(c) {
@@ -56,9 +57,14 @@ func (p *Proxy) media(c *pass) bool {
 			req.Command = ng.CmdAnswer
 		}
 	default:
-		return true
+		if !trickle {
+			return true
+		}
 	}
-	if req.Command == ng.CmdAnswer {
+	if trickle {
+		// The candidates are for media's agent. The other side, where ICE ends, hears that no more come: no address crosses.
+		req.Flags = []string{"fragment"}
+	} else if req.Command == ng.CmdAnswer {
 		req.FromTag, req.ToTag = req.ToTag, req.FromTag // the offerer is the callee
 	} else {
 		shape(req, !c.inside, c.next.side, c.policy.codecs)

@@ -77,12 +77,18 @@ func (p *Proxy) work(ctx context.Context, c *pass, q *queue, j *job) {
 }
 
 // hasSDP tells if the body is a session description as a whole; multipart and encoded bodies are left alone.
-func hasSDP(m *message.Message) bool {
+func hasSDP(m *message.Message) bool { return bodyIs(m, "application/sdp") }
+
+// hasCandidates tells if the message brings candidates that were found since the last description (RFC 8840 section 4.3).
+func hasCandidates(m *message.Message) bool {
+	return m.Method() == message.Info && bodyIs(m, "application/trickle-ice-sdpfrag")
+}
+
+func bodyIs(m *message.Message, want string) bool {
 	if len(m.Body()) == 0 || m.First(message.ContentEncoding) != nil {
 		return false
 	}
 	t := m.Get(message.ContentType)
-	const want = "application/sdp"
 	if len(t) < len(want) || !message.EqualFold(t[:len(want)], want) {
 		return false
 	}

@@ -161,6 +161,8 @@ func (p *Proxy) mustWait(c *pass) bool {
 	switch m.Method() {
 	case message.Invite, message.Update, message.Ack, message.Prack:
 		return hasSDP(m)
+	case message.Info:
+		return hasCandidates(m)
 	case message.Bye:
 		return true
 	}
