@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"errors"
 	"slices"
 
 	"rtcedge/bridge/ari"
@@ -108,8 +109,16 @@ func (m *machine) over() {
 	m.tell("ended", "")
 }
 
-// fail is an action that the node refused or did not answer.
+// fail is an action that the node refused or did not answer. Of a node that does not answer nobody knows what became of the leg, so it stays: when the
+// node answers again it is compared (repair), and if it died the leg is recovered on another one, or given up. To end the call here would leave its
+// phones in a dialog that nobody has (F3).
 func (m *machine) fail(in failed) {
+	if errors.Is(in.err, ari.ErrNoAnswer) {
+		switch in.Do {
+		case doOriginate, doJoin, doAnswer, doCreateBridge:
+			return
+		}
+	}
 	switch in.Do {
 	case doOriginate:
 		m.gone(in.Leg, causeFailure)

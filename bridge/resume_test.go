@@ -1,9 +1,41 @@
 package bridge
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"rtcedge/bridge/ari"
 )
+
+// TestF3NodeDiesOverACommand: a node that dies while a call is being brought to it does not answer the commands for it. That is no end of the call, which
+// a third node gets; a node that refuses them is.
+func TestF3NodeDiesOverACommand(t *testing.T) {
+	died := fmt.Errorf("ari: POST bridges: %w: connection refused", ari.ErrNoAnswer)
+	for _, lost := range []action{{Do: doCreateBridge, Text: "b-call"}, {Do: doJoin, Leg: "call.1r1"}, {Do: doAnswer, Leg: "call.1r1"}} {
+		p := newPlay(t, Call{ID: "call", Node: "n1", Bridge: "b-call", Legs: []Leg{
+			{ID: "call.1", Node: "n1", Role: LegIn, State: LegLost, SIPCallID: "x"}, {ID: "call.2", Node: "n1", Role: LegOut, State: LegLost, SIPCallID: "y"}}})
+		p.want(stasis("n2", "call.1r1", "resume", "call", "call.1"), "create bridge b-call", "join call.1r1")
+		p.want(failed{lost, died})
+		if p.m.ended || len(p.m.call.Legs) != 2 {
+			t.Fatalf("%s without an answer: %+v", lost, p.m.call)
+		}
+		p.want(stasis("n3", "call.1r2", "resume", "call", "call.1"), "create bridge b-call", "join call.1r2")
+		p.want(stasis("n3", "call.2r1", "resume", "call", "call.2"), "join call.2r1")
+
+		p = talking(t)
+		lost.Leg = "a"
+		p.m.input(failed{lost, &ari.Error{Status: 500}})
+		if !p.m.ended {
+			t.Errorf("%s was refused: the call goes on without it", lost)
+		}
+	}
+	p := newPlay(t, Call{Number: "1002"})
+	p.want(in("a"), "resolve 1002")
+	p.want(to("sip:1002@x"), "originate call.2 sip:1002@x 30")
+	p.want(failed{action{Do: doOriginate, Leg: "call.2"}, died}) // the caller is told by recovery (F6), or the node goes on, and never placed it:
+	p.want(seen{node: "n1", channels: map[string]ari.Channel{"a": ch("a")}}, "hangup a 19")
+}
 
 // TestB52AppliedAgain: what a leg had when its node died it has on the next one: mute, hold, the moderator's rights, its recording, its time limit, and a
 // PIN of which half was typed. In a conference everybody is in one bridge again, without tones.

@@ -26,7 +26,8 @@ type session struct {
 
 	mu       sync.Mutex // guards the rest
 	snapshot Call
-	lost     bool // an event did not fit into the inbox
+	lost     bool // an event did not fit into the inbox, or the node answers again
+	asking   bool // see askAgain
 	over     bool // the call ended: nothing is read from the inbox any more
 	final    bool // the record is to be deleted
 	disowned bool // another process has the call: the record is his
@@ -199,6 +200,9 @@ func (s *session) step(ctx context.Context, in any) {
 				s.b.stats.failed.Add(1)
 				s.b.cfg.Logger.Debug("action", "call", s.m.call.ID, "action", a.String(), "error", err)
 			}
+			if errors.Is(err, ari.ErrNoAnswer) && ctx.Err() == nil {
+				s.askAgain(ctx, s.node)
+			}
 			if err != nil {
 				next = failed{a, err}
 			}
@@ -368,6 +372,35 @@ func (s *session) conflict(ctx context.Context, bucket *store.Bucket, id string)
 	s.mu.Unlock()
 	return false
 }
+
+// askAgain has the record compared with the node as soon as that answers again. The call does not wait for it: recovery may bring it to another node
+// meanwhile.
+func (s *session) askAgain(ctx context.Context, n *node) {
+	s.mu.Lock()
+	again := s.asking
+	s.asking = true
+	s.mu.Unlock()
+	if again {
+		return
+	}
+	s.b.group.Go(func() {
+		answers := false
+		for !answers && ctx.Err() == nil && !s.ending() && s.record().Node == n.id() {
+			pause(ctx, askAgainEvery)
+			_, err := n.client.Info(ctx)
+			answers = err == nil
+		}
+		s.mu.Lock()
+		s.asking = false
+		s.lost = s.lost || answers
+		s.mu.Unlock()
+		if answers {
+			s.post(tick{})
+		}
+	})
+}
+
+const askAgainEvery = time.Second
 
 // reread makes up for an event that did not fit.
 func (s *session) reread(ctx context.Context) {

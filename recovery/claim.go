@@ -39,63 +39,71 @@ type held struct {
 }
 
 // claimLeg takes the claim of a job. While another crash's recovery has the dialog it waits: a call that was on its way to a node that died is in the
-// hands of the first one until that has brought it to a third, or had it on the second. errElsewhere tells that nothing is left to do then.
-func (w *rescue) claimLeg(ctx context.Context, j *job, s *slot) (*held, error) {
-	h := &held{b: w.claims, key: j.leg.SIPCallID, claim: claim{Crash: w.key, Controller: w.r.cfg.Controller, Generation: j.leg.Generation, At: time.Now()}}
-	for {
-		err := h.take(ctx, w)
+// hands of the first one until that has brought it to a third, or had it on the second. errElsewhere tells that nothing is left to do then. fresh tells
+// that nobody had it, and the claim says what is planned; else it says what was done last.
+func (w *rescue) claimLeg(ctx context.Context, j *job, s *slot, plan claim) (h *held, fresh bool, err error) {
+	plan.Crash, plan.Controller = w.key, w.r.cfg.Controller
+	h = &held{b: w.claims, key: j.leg.SIPCallID}
+	for waited := false; ; waited = true {
+		h.claim = plan
+		if waited {
+			h.claim = claim{Crash: plan.Crash, Controller: plan.Controller, Generation: j.leg.Generation}
+		}
+		h.At = time.Now()
+		created, err := h.take(ctx, w)
 		switch {
 		case err == nil:
-			return h, nil
+			return h, created && !waited, nil
 		case ctx.Err() != nil:
-			return nil, ctx.Err()
+			return nil, false, ctx.Err()
 		case !errors.Is(err, store.ErrHeld):
 			w.log.Warn("leg is not claimed yet", "call", j.call.ID, "err", err)
 		}
 		s.give()
 		if !sleep(ctx, claimEvery) {
-			return nil, ctx.Err()
+			return nil, false, ctx.Err()
 		}
 		if _, leg, _, gone := w.roster.leg(j); gone || leg.Node != w.d.Node {
-			return nil, errElsewhere
+			return nil, false, errElsewhere
 		}
 	}
 }
 
 const claimEvery = 50 * time.Millisecond
 
-func (h *held) take(ctx context.Context, w *rescue) error {
+// take writes the claim if there is none (created), or if that of another one is over: then it keeps what that says about the last INVITE.
+func (h *held) take(ctx context.Context, w *rescue) (created bool, err error) {
 	value, err := json.Marshal(h.claim)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if h.rev, err = h.b.Create(ctx, h.key, value); err == nil || !errors.Is(err, store.ErrExists) {
-		return err
+		return err == nil, err
 	}
 	e, err := h.b.Get(ctx, h.key)
 	if errors.Is(err, store.ErrNotFound) {
-		return store.ErrHeld // released in between: the next try gets it
+		return false, store.ErrHeld // released in between: the next try gets it
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	var old claim
 	if err := json.Unmarshal(e.Value, &old); err != nil {
-		return fmt.Errorf("claim of %s: %w", h.key, err)
+		return false, fmt.Errorf("claim of %s: %w", h.key, err)
 	}
 	if old.Crash != w.key {
-		c, err := readCrash(ctx, w.crashes, old.Crash)
+		c, err := w.crashes.read(ctx, old.Crash)
 		if err == nil && c.Closed.IsZero() {
-			return store.ErrHeld
+			return false, store.ErrHeld
 		}
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
+			return false, err
 		}
 	}
 	// The lease of its crash is ours, or nobody works on that any more: what it says about the last INVITE stays.
-	old.Crash, old.Controller, old.Generation = h.Crash, h.Controller, max(old.Generation, h.Generation)
+	old.Crash, old.Controller = h.Crash, h.Controller
 	h.claim, h.rev = old, e.Revision
-	return h.write(ctx)
+	return false, h.write(ctx)
 }
 
 // write says what is about to be asked; errTaken if the claim is not ours any more.

@@ -78,9 +78,9 @@ func crashKey(node bridge.NodeID, epoch string, number int) string {
 func (d *Death) key() string { return crashKey(d.Node, d.Epoch, d.Number) }
 
 // number says which death of its epoch d is: another one than those after which the process went on.
-func number(ctx context.Context, b *store.Bucket, d *Death) error {
+func number(ctx context.Context, b *book, d *Death) error {
 	for ; ; d.Number++ {
-		c, err := readCrash(ctx, b, d.key())
+		c, err := b.read(ctx, d.key())
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
@@ -91,21 +91,16 @@ func number(ctx context.Context, b *store.Bucket, d *Death) error {
 }
 
 // returned notes that a process that was dead went on, and tells whether it had been dead at all.
-func returned(ctx context.Context, b *store.Bucket, node bridge.NodeID, epoch string) (was bool, err error) {
+func returned(ctx context.Context, b *book, node bridge.NodeID, epoch string) (was bool, err error) {
 	for n := 0; ; n++ {
-		key, open := crashKey(node, epoch, n), false
-		err := b.Modify(ctx, key, func(old []byte) ([]byte, error) {
-			if open = old != nil; !open {
-				return nil, nil
+		open := false
+		err := b.change(ctx, crashKey(node, epoch, n), func(c *Crash, there bool) bool {
+			open = there
+			if !there || !c.Returned.IsZero() {
+				return false
 			}
-			var c Crash
-			if err := json.Unmarshal(old, &c); err != nil {
-				return nil, fmt.Errorf("crash %s: %w", key, err)
-			}
-			if c.Returned.IsZero() {
-				c.Returned = time.Now()
-			}
-			return json.Marshal(c)
+			c.Returned = time.Now()
+			return true
 		})
 		if err != nil || !open {
 			return n > 0, err
@@ -113,73 +108,52 @@ func returned(ctx context.Context, b *store.Bucket, node bridge.NodeID, epoch st
 	}
 }
 
+var errNoCrash = errors.New("its record is gone")
+
 // mark changes a crash: closed or done.
-func mark(ctx context.Context, b *store.Bucket, key string, closed bool) error {
-	return b.Modify(ctx, key, func(old []byte) ([]byte, error) {
-		var c Crash
-		if err := json.Unmarshal(old, &c); err != nil {
-			return nil, fmt.Errorf("crash %s: %w", key, err)
-		}
-		if closed {
+func mark(ctx context.Context, b *book, key string, closed bool) error {
+	known := false
+	err := b.change(ctx, key, func(c *Crash, there bool) bool {
+		if known = there; closed {
 			c.Closed = time.Now()
 		} else {
 			c.Done = time.Now()
 		}
-		return json.Marshal(c)
+		return there
 	})
+	if err == nil && !known {
+		return fmt.Errorf("crash %s: %w", key, errNoCrash)
+	}
+	return err
 }
 
 // begin writes the crash of a death, or goes on with it: then it was begun before, by a controller that fell silent (taken) or by ourselves, before we lost
 // its lease. The caller has the lease.
-func begin(ctx context.Context, b *store.Bucket, d Death, controller string) (c Crash, before, taken bool, err error) {
-	err = b.Modify(ctx, d.key(), func(old []byte) ([]byte, error) {
-		c, taken = Crash{Node: d.Node, Epoch: d.Epoch, Number: d.Number, SIP: d.SIP, Reason: d.Reason, Since: d.Since, Detected: d.At, Controller: controller}, false
-		before = old != nil
-		if old == nil {
-			return json.Marshal(c)
-		}
-		if err := json.Unmarshal(old, &c); err != nil {
-			return nil, fmt.Errorf("crash %s: %w", d.key(), err)
-		}
-		if !c.Closed.IsZero() {
-			return old, nil
-		}
-		if taken = c.Controller != controller; taken {
+func begin(ctx context.Context, b *book, d Death, controller string) (crash Crash, before, taken bool, err error) {
+	err = b.change(ctx, d.key(), func(c *Crash, there bool) bool {
+		taken, before = false, there
+		if !there {
+			*c = Crash{Node: d.Node, Epoch: d.Epoch, Number: d.Number, SIP: d.SIP, Reason: d.Reason, Since: d.Since, Detected: d.At, Controller: controller}
+		} else if taken = c.Closed.IsZero() && c.Controller != controller; taken {
 			c.Controller = controller
 			c.Taken++
 		}
-		return json.Marshal(c)
+		crash = *c
+		return !there || taken
 	})
-	return c, before, taken, err
-}
-
-func readCrash(ctx context.Context, b *store.Bucket, key string) (c Crash, err error) {
-	e, err := b.Get(ctx, key)
-	if err != nil {
-		return c, err
-	}
-	if err := json.Unmarshal(e.Value, &c); err != nil {
-		return c, fmt.Errorf("crash %s: %w", key, err)
-	}
-	return c, nil
+	return crash, before, taken, err
 }
 
 // readCrashes reads all crashes with their legs, the oldest first.
 func readCrashes(ctx context.Context, b buckets) ([]Crash, error) {
-	entries, err := b.crashes.List(ctx, "")
+	out, keys, err := b.crashes.all(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Crash, 0, len(entries))
-	for _, e := range entries {
-		var c Crash
-		if err := json.Unmarshal(e.Value, &c); err != nil {
-			return nil, fmt.Errorf("crash %s: %w", e.Key, err)
-		}
-		if c.Legs, err = readLegs(ctx, b.legs, e.Key); err != nil {
+	for i, key := range keys {
+		if out[i].Legs, err = readLegs(ctx, b.legs, key); err != nil {
 			return nil, err
 		}
-		out = append(out, c)
 	}
 	slices.SortFunc(out, func(a, b Crash) int { return a.Detected.Compare(b.Detected) })
 	return out, nil

@@ -54,7 +54,7 @@ func (v Verdict) String() string { return [...]string{"unknown", "alive", "doubt
 // Rule holds the times of the verdict. The zero value is the default.
 type Rule struct {
 	Gone     time.Duration // a refusal by all that can refuse must last so long; default 150 ms: a restart in place refuses as well, but loses the calls, too
-	Stopped  time.Duration // the process on this machine is stopped; default 600 ms
+	Stopped  time.Duration // the process on this machine is stopped; default 400 ms: no network is in between, only somebody who stops it for a moment
 	Hang     time.Duration // the host answers, neither ARI nor OPTIONS does; default 700 ms
 	Lost     time.Duration // nothing answers, nothing refuses; default 1200 ms: a blip of 1 s is no crash
 	Isolated time.Duration // the same, while at least half of all nodes and more than one are silent; default 8 s: rather our own network
@@ -64,7 +64,7 @@ func (r *Rule) fill() {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&r.Gone, 150 * time.Millisecond}, {&r.Stopped, 600 * time.Millisecond}, {&r.Hang, 700 * time.Millisecond}, {&r.Lost, 1200 * time.Millisecond}, {&r.Isolated, 8 * time.Second}} {
+	}{{&r.Gone, 150 * time.Millisecond}, {&r.Stopped, 400 * time.Millisecond}, {&r.Hang, 700 * time.Millisecond}, {&r.Lost, 1200 * time.Millisecond}, {&r.Isolated, 8 * time.Second}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}

@@ -35,27 +35,10 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 		w.end(ctx, &j, nil, n, built.RemoteTag, ResultRefused, built.Err)
 		return
 	}
-	h, err := w.claimLeg(ctx, &j, s)
-	switch {
-	case errors.Is(err, errElsewhere):
-		w.there(ctx, &j, nil, n, built.RemoteTag)
-		return
-	case err != nil:
-		return
-	}
+	var h *held // from the first attempt on
 	var avoid []bridge.NodeID
 	var last error
-	if h.Channel != "" { // a controller before us asked for it, and may have got it
-		w.rep.step(n, "channel of the former controller")
-		w.r.move(j.leg.SIPCallID, true)
-		last = w.await(ctx, &j, h, s, n)
-		w.r.move(j.leg.SIPCallID, false)
-		if w.settled(ctx, &j, h, s, n, &built, last, nil) {
-			return
-		}
-		avoid = append(avoid, h.Target)
-	}
-	for range maxTries {
+	for try := 0; try < maxTries; {
 		node, err := w.node(ctx, &j, avoid, s)
 		if ctx.Err() != nil || s.take(ctx) != nil {
 			return
@@ -74,15 +57,49 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 			return
 		}
 		j.call, j.leg = call, leg
-		if built = w.latest(ctx, &j, built, h.CSeq); built.Err != nil {
+		used := uint32(0)
+		if h != nil {
+			used = h.CSeq
+		}
+		if built = w.latest(ctx, &j, built, used); built.Err != nil {
 			w.end(ctx, &j, h, n, built.RemoteTag, ResultRefused, built.Err)
 			return
 		}
-		h.Generation++
-		ch := channelFor(&j.call, &j.leg, built, h.Generation)
-		h.Target, h.Channel, h.CSeq = node, ch.ID, built.CSeq
-		if !w.declare(ctx, h, n) {
-			return
+		next := claim{Target: node, Generation: leg.Generation + 1, CSeq: built.CSeq}
+		if h != nil {
+			next.Generation = max(next.Generation, h.Generation+1)
+		}
+		ch := channelFor(&j.call, &j.leg, built, next.Generation)
+		next.Channel = ch.ID
+		if h == nil {
+			// The claim is taken with what it is taken for, so that one write says both.
+			var fresh bool
+			h, fresh, err = w.claimLeg(ctx, &j, s, next)
+			if errors.Is(err, errElsewhere) {
+				w.there(ctx, &j, nil, n, built.RemoteTag)
+				return
+			}
+			if err != nil {
+				return
+			}
+			if !fresh { // somebody had it before us: what is planned here may be too late
+				if w.inherited(ctx, &j, h, s, n, &built) {
+					return
+				}
+				if h.Channel != "" {
+					avoid = append(avoid, h.Target)
+				}
+				continue
+			}
+			if _, leg, _, gone := w.roster.leg(&j); gone || leg.Node != w.d.Node {
+				w.there(ctx, &j, h, n, built.RemoteTag) // its claim was given free just before
+				return
+			}
+		} else {
+			h.Target, h.Channel, h.CSeq, h.Generation = next.Target, next.Channel, next.CSeq, next.Generation
+			if !w.declare(ctx, h) {
+				return
+			}
 		}
 		before := w.heard(ctx, j.leg.SIPCallID, built.RemoteTag)
 		w.r.move(j.leg.SIPCallID, true)
@@ -91,6 +108,7 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 		if w.settled(ctx, &j, h, s, n, &built, last, before) {
 			return
 		}
+		try++
 		if errors.Is(last, errPending) {
 			// RFC 3261, section 14.1: who does not own the Call-ID waits for up to 2 s.
 			w.rep.step(n, "491")
@@ -107,12 +125,24 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 	}
 }
 
+// inherited waits for the channel that a controller before us asked for, and may have got. It tells whether that ended the leg.
+func (w *rescue) inherited(ctx context.Context, j *job, h *held, s *slot, n int, built *Rebuilt) bool {
+	if h.Channel == "" {
+		return false
+	}
+	w.rep.step(n, "channel of the former controller")
+	w.r.move(j.leg.SIPCallID, true)
+	outcome := w.await(ctx, j, h, s, n)
+	w.r.move(j.leg.SIPCallID, false)
+	return w.settled(ctx, j, h, s, n, built, outcome, nil)
+}
+
 // settled ends the leg if an attempt decided it.
 func (w *rescue) settled(ctx context.Context, j *job, h *held, s *slot, n int, built *Rebuilt, outcome error, before <-chan int64) bool {
 	switch {
 	case outcome == nil:
+		s.give() // the next one need not wait for what is written about this one
 		w.end(ctx, j, h, n, built.RemoteTag, ResultRecovered, nil)
-		s.give()
 		w.listen(ctx, j.leg.SIPCallID, built.RemoteTag, before, n)
 	case ctx.Err() != nil:
 	case errors.Is(outcome, errElsewhere):
@@ -202,7 +232,7 @@ func (b Rebuilt) at(cseq uint32) Rebuilt {
 }
 
 // declare writes the claim before the node is asked. It tells whether the leg is still ours.
-func (w *rescue) declare(ctx context.Context, h *held, n int) bool {
+func (w *rescue) declare(ctx context.Context, h *held) bool {
 	for {
 		err := h.write(ctx)
 		if err == nil || ctx.Err() != nil {

@@ -225,6 +225,9 @@ func (w *rescue) bring(ctx context.Context, jobs []job) {
 			limit <- struct{}{}
 			dialogs := w.r.cfg.History.Dialogs(ctx, w.d.SIP, asked(b.jobs))
 			<-limit
+			for _, n := range b.places {
+				w.rep.step(n, "dialog")
+			}
 			b.done <- dialogs
 			w.r.soothe(ctx, b.jobs, dialogs)
 		})
@@ -238,9 +241,9 @@ func (w *rescue) bring(ctx context.Context, jobs []job) {
 					built.Err = refuse(ReasonNoMessages, "nothing was captured of it")
 				}
 				n := b.places[i]
-				w.rep.step(n, "dialog")
 				s := &slot{all: w.r.slots}
 				_ = s.take(ctx) // if ctx ends the leg sees it
+				w.rep.step(n, "turn")
 				w.all.Go(func() {
 					defer w.leave(&j)
 					defer s.give()

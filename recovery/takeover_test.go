@@ -2,12 +2,10 @@ package recovery
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -143,7 +141,7 @@ func TestB49ControllerDies(t *testing.T) {
 			a.Dead(t.Context(), d)
 			key := d.key()
 			for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) { // a has it
-				if c, err := readCrash(t.Context(), w.bucket(BucketCrashes), key); err == nil && c.Controller == "a" {
+				if c, err := w.book(nil).read(t.Context(), key); err == nil && c.Controller == "a" {
 					break
 				}
 				if time.Now().After(end) {
@@ -201,7 +199,7 @@ func (w *world) bucket(name string) *store.Bucket {
 func (w *world) closed(key string) Crash {
 	w.t.Helper()
 	for end := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		c, err := readCrash(w.t.Context(), w.bucket(BucketCrashes), key)
+		c, err := w.book(nil).read(w.t.Context(), key)
 		if err == nil && !c.Closed.IsZero() {
 			if c.Legs, err = readLegs(w.t.Context(), w.bucket(BucketCrashLegs), key); err != nil {
 				w.t.Fatal(err)
@@ -217,7 +215,7 @@ func (w *world) closed(key string) Crash {
 // TestB49StoodStill: a controller that stood still while another one took its crash over sends nothing when it goes on: its claim has changed.
 func TestB49StoodStill(t *testing.T) {
 	w := newWorld(t, "call2")
-	b := buckets{crashes: w.bucket(BucketCrashes), claims: w.bucket(BucketClaims), calls: w.calls, legs: w.bucket(BucketCrashLegs)}
+	b := buckets{crashes: w.book(nil), claims: w.bucket(BucketClaims), calls: w.calls, legs: w.bucket(BucketCrashLegs)}
 	mine := func(name string) *rescue {
 		r, err := New(Config{Store: w.store, History: w, Farm: w, Controller: name})
 		if err != nil {
@@ -226,17 +224,13 @@ func TestB49StoodStill(t *testing.T) {
 		return newRescue(r, death("call1", "e1"), b, r.cfg.Logger)
 	}
 	j := job{call: bridge.Call{ID: "c"}, leg: bridge.Leg{ID: "c.1", Node: "call1", SIPCallID: "x"}}
-	first, err := mine("a").claimLeg(t.Context(), &j, &slot{})
-	if err != nil {
-		t.Fatal(err)
+	first, fresh, err := mine("a").claimLeg(t.Context(), &j, &slot{}, claim{Target: "call2", Channel: "c.1r1", Generation: 1, CSeq: 7})
+	if err != nil || !fresh {
+		t.Fatal(fresh, err)
 	}
-	first.Target, first.Channel, first.Generation, first.CSeq = "call2", "c.1r1", 1, 7
-	if err := first.write(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	second, err := mine("b").claimLeg(t.Context(), &j, &slot{})
-	if err != nil {
-		t.Fatal(err)
+	second, fresh, err := mine("b").claimLeg(t.Context(), &j, &slot{}, claim{Target: "call3", Channel: "c.1r9", Generation: 9, CSeq: 99})
+	if err != nil || fresh {
+		t.Fatal(fresh, err)
 	}
 	if second.Channel != "c.1r1" || second.Target != "call2" || second.CSeq != 7 || second.Generation != 1 {
 		t.Errorf("the second one does not know of the first one's INVITE: %+v", second.claim)
@@ -248,50 +242,5 @@ func TestB49StoodStill(t *testing.T) {
 	first.release(t.Context()) // is none of its business any more
 	if err := second.write(t.Context()); err != nil {
 		t.Errorf("the second one: %v", err)
-	}
-}
-
-// TestF34ForgedCrash: somebody who can write into the store tells of crashes. Nobody who lives is fenced, nobody's call is touched.
-func TestF34ForgedCrash(t *testing.T) {
-	w := newWorld(t, "call2", "call3")
-	w.living = map[string]bool{"udp:192.0.2.2:5080": true}
-	w.put("c", "call2", "", "c.1", "c.2")
-	w.put("elsewhere", "foreign1", "", "f.1")
-	r := w.recoverer(Config{TakeOver: 200 * time.Millisecond})
-	crashes := w.bucket(BucketCrashes)
-	for _, c := range []Crash{
-		{Node: "call2", Epoch: "now", SIP: "udp:192.0.2.2:5080", Controller: "evil"},
-		{Node: "call9", Epoch: "now", SIP: "udp:192.0.2.2:5080", Controller: "evil"}, // dead as far as anybody knows, with another one's address
-		{Node: "foreign1", Epoch: "now", SIP: "udp:192.0.2.77:5080", Controller: "evil"},
-		{Node: "", Epoch: ""},
-	} {
-		value, err := json.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := crashes.Create(t.Context(), "forged."+string(c.Node), value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := crashes.Create(t.Context(), "forged.text", []byte("{")); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(20 * time.Second); r.Stats().Crashes < 2; time.Sleep(10 * time.Millisecond) { // of call2 and call9: it looked
-		if time.Now().After(end) {
-			t.Fatalf("%+v", r.Stats())
-		}
-	}
-	w.put("d", "call2", "", "d.1") // a change while they are open
-	time.Sleep(300 * time.Millisecond)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.invites) != 0 || len(w.fenced) != 0 || len(w.hungUp) != 0 {
-		t.Errorf("INVITEs %v, fenced %v, hung up %v", w.invites, w.fenced, w.hungUp)
-	}
-	for _, call := range []string{"c", "elsewhere", "d"} {
-		e, err := w.calls.Get(t.Context(), call)
-		if err != nil || !strings.Contains(string(e.Value), `"state":"up"`) {
-			t.Errorf("%s: %s %v", call, e.Value, err)
-		}
 	}
 }

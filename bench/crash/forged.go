@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +14,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"rtcedge/bench/lab"
 	"rtcedge/bench/rawphone"
+	"rtcedge/bridge"
+	"rtcedge/e2e/farms"
+	"rtcedge/internal/store"
+	"rtcedge/recovery"
 	"rtcedge/recovery/hep"
 )
 
@@ -118,7 +126,11 @@ func forged(ctx context.Context, l *bench) error {
 		}
 		packets += n
 	}
-	events, err := l.forgeCrashes(ctx)
+	tried, refused, err := l.forgeCrashes(ctx)
+	if err != nil {
+		return err
+	}
+	records, err := l.forgeRecords(ctx)
 	if err != nil {
 		return err
 	}
@@ -128,13 +140,22 @@ func forged(ctx context.Context, l *bench) error {
 		return err
 	}
 	l.Printf("%d forged re-INVITEs, UPDATEs, BYEs and REFERs: %d refused, calls disturbed: %v", requests, t.answers.Load(), l.Undisturbed() != nil)
-	l.Printf("%d forged HEP packets: capture rejected %.0f; %d forged crash events: refused %d", packets, rejected, events[0], events[1])
+	unbelieved, err := metric(l.Controller(0), "recovery_forged")
+	if err != nil {
+		return err
+	}
+	l.Printf("%d forged HEP packets: capture rejected %.0f", packets, rejected)
+	l.Printf("%d forged crash events to the admin port, the API and the store: refused %d", tried, refused)
+	l.Printf("%d forged crash records by somebody who got into the store: not believed %.0f", records, unbelieved)
 	err = l.Undisturbed()
 	if rejected < float64(packets)*.9 { // the kernel may drop some of a burst
 		err = errors.Join(err, fmt.Errorf("the capture rejected %.0f of %d forged packets", rejected, packets))
 	}
-	if events[0] != events[1] {
-		err = errors.Join(err, fmt.Errorf("%d of %d forged crash events were refused", events[1], events[0]))
+	if tried != refused {
+		err = errors.Join(err, fmt.Errorf("%d of %d forged crash events were refused", refused, tried))
+	}
+	if unbelieved < float64(records) {
+		err = errors.Join(err, fmt.Errorf("%.0f of %d forged crash records were not believed", unbelieved, records))
 	}
 	if err != nil {
 		return err
@@ -183,28 +204,70 @@ func (l *bench) forgeHEP(ctx context.Context, t *thief, d *rawphone.Dialog) (sen
 	return sent, nil
 }
 
-// forgeCrashes tries what a stranger may take for a way to report a crash.
-func (l *bench) forgeCrashes(ctx context.Context) (tried [2]int, err error) {
+// forgeCrashes tries what a stranger may take for a way to report a crash: requests to the admin port and the API, and the store without its token. tried and
+// refused count them.
+func (l *bench) forgeCrashes(ctx context.Context) (tried, refused int, err error) {
 	for _, at := range []string{l.Controller(0).String(), l.API().String()} {
 		for _, path := range []string{"/crashes", "/crash", "/farm/fence", "/v1/crashes"} {
 			for _, method := range []string{http.MethodPost, http.MethodPut} {
 				req, err := http.NewRequestWithContext(ctx, method, "http://"+at+path+"?node="+l.Farm("call")[0].SIP.String(), strings.NewReader(`{"node":"call1","reason":"forged"}`))
 				if err != nil {
-					return tried, err
+					return tried, refused, err
 				}
 				res, err := http.DefaultClient.Do(req)
 				if err != nil {
-					return tried, err
+					return tried, refused, err
 				}
 				_ = res.Body.Close()
-				tried[0]++
+				tried++
 				if res.StatusCode >= 400 {
-					tried[1]++
+					refused++
 				}
 			}
 		}
 	}
-	return tried, nil
+	for _, token := range []string{"", "guess"} {
+		tried++
+		if c, err := nats.Connect("nats://"+l.StoreAddr().String(), nats.Token(token)); err == nil {
+			c.Close()
+		} else if errors.Is(err, nats.ErrAuthorization) {
+			refused++
+		}
+	}
+	return tried, refused, nil
+}
+
+// forgeRecords writes crashes of every node into the store as somebody does who got in there, and does not have the secret: plain ones, ones with a seal of
+// another key, and one that says of a node of the calls that its crash is over. It returns how many.
+func (l *bench) forgeRecords(ctx context.Context) (written int, err error) {
+	st, err := store.New(store.Config{URL: "nats://" + l.StoreAddr().String(), Token: l.StoreToken()})
+	if err != nil {
+		return 0, err
+	}
+	life, end := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- st.Run(life) }()
+	defer func() { end(); err = errors.Join(err, <-done) }()
+	b, err := st.Bucket(ctx, recovery.BucketCrashes)
+	if err != nil {
+		return 0, err
+	}
+	for _, n := range append(l.Farm("call"), &farms.Node{ID: "call9"}) {
+		for _, record := range []recovery.Crash{{Reason: "forged"}, {Reason: "forged", Closed: time.Now()}} {
+			record.Node, record.Epoch, record.SIP, record.Controller = bridge.NodeID(n.ID), rand.Text(), "udp:"+n.SIP.String(), "evil"
+			plain, err := json.Marshal(record)
+			if err != nil {
+				return written, err
+			}
+			for _, value := range [][]byte{plain, fmt.Appendf(nil, `{"seal":"%064x","crash":%s}`, written, plain)} {
+				if _, err := b.Put(ctx, fmt.Sprintf("%s.%s~%d", n.ID, record.Epoch, written), value); err != nil {
+					return written, err
+				}
+				written++
+			}
+		}
+	}
+	return written, nil
 }
 
 // metric sums a family of an admin port.

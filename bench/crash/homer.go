@@ -23,14 +23,13 @@ func homer(ctx context.Context, l *bench) error {
 	if err != nil {
 		return err
 	}
-	store := []string{"--store", l.StoreURL()}
-	p, err := l.StartRecovery(0, store...)
+	p, err := l.StartRecovery(0, l.StoreFlags()...)
 	if err != nil {
 		return err
 	}
 	l.RecoverP = []*farms.Process{p}
 	from := func(url, token string, more ...string) []string {
-		return append([]string{"--store", l.StoreURL(), "--homer", url, "--homer-token", token}, more...)
+		return append(append(l.StoreFlags(), "--homer", url, "--homer-token", token), more...)
 	}
 	cases := []struct {
 		name        string

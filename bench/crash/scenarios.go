@@ -72,6 +72,7 @@ func strikeCalls(ctx context.Context, l *bench, hit, afterwards func(*farms.Node
 	}
 	o := lab.Settle(ctx, legs, at, 20*time.Second)
 	o.Print(l.Lab)
+	l.PrintSteps(at)
 	if err := l.judge(o, f1); err != nil {
 		return err
 	}

@@ -2,6 +2,8 @@ package lab
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,6 +73,7 @@ type Lab struct {
 	all     sync.WaitGroup     // of the phones
 	host    netip.Addr         // the last caller's address
 	made    int                // callers
+	secret  []byte
 	close   context.CancelFunc // of the store
 	storing chan error
 }
@@ -81,9 +84,10 @@ func Start(ctx context.Context, cfg Config) (*Lab, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	l := &Lab{cfg: cfg, host: cfg.Phones, storing: make(chan error, 1)}
+	l := &Lab{cfg: cfg, host: cfg.Phones, secret: make([]byte, 32), storing: make(chan error, 1)}
+	rand.Read(l.secret)
 	l.run, l.end = context.WithCancel(ctx)
-	st, err := store.New(store.Config{Listen: netip.AddrPortFrom(cfg.Inside, 4222)})
+	st, err := store.New(store.Config{Listen: netip.AddrPortFrom(cfg.Inside, 4222), Token: store.TokenOf(l.secret)})
 	if err != nil {
 		return nil, err
 	}
@@ -91,14 +95,13 @@ func Start(ctx context.Context, cfg Config) (*Lab, error) {
 	life, done := context.WithCancel(context.WithoutCancel(ctx))
 	l.close = done
 	go func() { l.storing <- st.Run(life) }()
-	url := "nats://" + netip.AddrPortFrom(cfg.Inside, 4222).String()
-	bridge := append([]string{"--store", url}, cfg.Bridge...)
+	bridge := append(l.StoreFlags(), cfg.Bridge...)
 	for i := range Callees {
 		bridge = append(bridge, "--user", l.directory(i))
 	}
 	var recovery []string
 	if !cfg.NoRecovery {
-		recovery = append([]string{"--store", url}, cfg.Recovery...)
+		recovery = append(l.StoreFlags(), cfg.Recovery...)
 	}
 	began := time.Now()
 	l.System, err = farms.Start(farms.Config{
@@ -136,8 +139,16 @@ func (l *Lab) Printf(format string, args ...any) {
 // wssPort is where the edge takes secure WebSockets.
 const wssPort = 5443
 
-// StoreURL is where the system keeps its records.
-func (l *Lab) StoreURL() string { return "nats://" + netip.AddrPortFrom(l.cfg.Inside, 4222).String() }
+// StoreAddr is where the system keeps its records.
+func (l *Lab) StoreAddr() netip.AddrPort { return netip.AddrPortFrom(l.cfg.Inside, 4222) }
+
+// StoreFlags lead a role to it, with the secret that it asks for, and by which crashes are sealed.
+func (l *Lab) StoreFlags() []string {
+	return []string{"--store", "nats://" + l.StoreAddr().String(), "--secret", hex.EncodeToString(l.secret)}
+}
+
+// StoreToken lets somebody in who has got that far, and does not have the secret.
+func (l *Lab) StoreToken() string { return store.TokenOf(l.secret) }
 
 // Steer has the edge send new calls and conferences to the first node of their farm only ("drain"), or to all of them again ("up").
 func (l *Lab) Steer(verb string) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -87,6 +88,32 @@ func states(admin netip.AddrPort, state string) (n int, err error) {
 		}
 	}
 	return n, nil
+}
+
+// PrintSteps writes when recovery took its steps for the legs of crashes since a strike: where the time goes.
+func (l *Lab) PrintSteps(struck time.Time) {
+	crashes, err := l.Crashes(0)
+	if err != nil {
+		return // a lab without recovery has none
+	}
+	at := map[string][]time.Duration{}
+	for _, c := range crashes {
+		if c.Detected.Before(struck) {
+			continue
+		}
+		at["verdict"] = append(at["verdict"], c.Detected.Sub(struck))
+		for _, leg := range c.Legs {
+			for _, s := range leg.Steps {
+				at[s.Name] = append(at[s.Name], s.At.Sub(struck))
+			}
+		}
+	}
+	for _, step := range []string{"verdict", "found", "dialog", "turn", "invite", "answered", "rtp"} {
+		if d := at[step]; len(d) > 0 {
+			slices.Sort(d)
+			l.Printf("strike to %-9s ms: %s", step+",", line(d))
+		}
+	}
 }
 
 // Losses are the legs that did not come back, with recovery's reasons.

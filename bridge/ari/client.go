@@ -28,6 +28,10 @@ var ErrNotFound = errors.New("not there")
 // ErrConflict is matched by the Error of a 409: the thing is there and in another state than the command needs.
 var ErrConflict = errors.New("in the wrong state")
 
+// ErrNoAnswer is matched by the error of a command that the node did not answer: it is dead, hangs, or cannot be reached. Whether the command was
+// carried out is not known.
+var ErrNoAnswer = errors.New("no answer")
+
 // Error is an answer that is not a success.
 type Error struct {
 	Method, Path string
@@ -146,12 +150,12 @@ func (c *Client) raw(ctx context.Context, method, path string, query url.Values,
 	select {
 	case c.slot <- struct{}{}:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("ari: %s %s: %d requests are under way: %w", method, path, cap(c.slot), ctx.Err())
+		return nil, fmt.Errorf("ari: %s %s: %d requests are under way: %w: %w", method, path, cap(c.slot), ErrNoAnswer, ctx.Err())
 	}
 	defer func() { <-c.slot }()
 	status, answer, err := c.via.call(ctx, method, path, query, body)
 	if err != nil {
-		return nil, fmt.Errorf("ari: %s %s: %w", method, path, err)
+		return nil, fmt.Errorf("ari: %s %s: %w: %w", method, path, ErrNoAnswer, err)
 	}
 	if status/100 != 2 {
 		return nil, refusal(method, path, status, answer)

@@ -111,7 +111,7 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	_, err := c.Channels(ctx)
-	if !errors.Is(err, context.DeadlineExceeded) {
+	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrNoAnswer) {
 		t.Errorf("a node that does not answer: %v", err)
 	}
 	close(free)
@@ -121,7 +121,7 @@ func TestErrorsHaveAStatus(t *testing.T) {
 	c := node(t, func(w http.ResponseWriter, _ *http.Request) { refuse(w, http.StatusNotFound, "Channel not found") })
 	err := c.Answer(t.Context(), "x/y")
 	var refused *Error
-	if !errors.As(err, &refused) || refused.Status != 404 || refused.Message != "Channel not found" || !errors.Is(err, ErrNotFound) {
+	if !errors.As(err, &refused) || refused.Status != 404 || refused.Message != "Channel not found" || !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoAnswer) {
 		t.Errorf("got %v", err)
 	}
 	if err := c.Play(t.Context(), "nowhere", "p", []string{"sound:x"}, 0); err == nil {

@@ -24,6 +24,7 @@ type bridgeRole struct {
 	ariNodes  []string
 	api       netip.AddrPort
 	advertise string
+	access    storeAccess
 	store     string
 	storeDir  string
 	replicas  int
@@ -58,7 +59,8 @@ func parseBridge(e *env) (*bridgeRole, error) {
 	})
 	s.Addr(&c.api, "api", loopback(8090), "HTTP API; its document is /v1/openapi.json")
 	s.String(&c.advertise, "api-advertise", "", "IP:PORT", "address by which other bridge processes reach the API; none: that of --api")
-	s.String(&c.store, "store", store.Embedded, "URL", "shared state: embedded, or nats://IP:PORT[,nats://...]")
+	s.String(&c.store, "store", store.Embedded, "URL", "shared state: embedded, or nats://[USER:PASSWORD@]IP:PORT[,nats://...], tls:// for TLS")
+	c.access.declare(s)
 	s.String(&c.storeDir, "store-dir", "", "DIR", "files of the embedded store; none: in memory")
 	s.Int(&c.replicas, "store-replicas", 0, 0, 5, "COPIES", storeCopies)
 	s.Duration(&c.grace, "recovery-wait", time.Minute, time.Second, "legs of a crashed node wait for their recovery so long")
@@ -74,7 +76,11 @@ func parseBridge(e *env) (*bridgeRole, error) {
 
 func (c *bridgeRole) run(e *env) error {
 	e.level.Set(c.level())
-	st, err := store.New(store.Config{URL: c.store, Dir: c.storeDir, Replicas: c.replicas, Name: "rtcedge-bridge", Logger: e.log})
+	keep := store.Config{URL: c.store, Dir: c.storeDir, Replicas: c.replicas, Name: "rtcedge-bridge", Logger: e.log}
+	if _, err := c.access.apply(&keep); err != nil {
+		return usage(err)
+	}
+	st, err := store.New(keep)
 	if err != nil {
 		return usage(err)
 	}

@@ -122,6 +122,7 @@ type mediaRole struct {
 	listenNG, listenTCP, listenHTTP netip.AddrPort
 	interfaces                      []string
 	store, certificate              string
+	access                          storeAccess
 	replicas                        int
 }
 
@@ -136,8 +137,9 @@ func parseMedia(e *env) (*mediaRole, error) {
 			_, err := media.ParseInterface(t)
 			return err
 		})
-	s.String(&c.store, "store", "", "URL", "keep session records at nats://[USER:PASSWORD@]HOST:PORT[,...], and go on with the calls that are there for the first --interface; none: calls end with the process")
+	s.String(&c.store, "store", "", "URL", "keep session records at nats://[USER:PASSWORD@]HOST:PORT[,...], and go on with the calls that are there for the first --interface; tls:// for TLS; none: calls end with the process")
 	s.Int(&c.replicas, "store-replicas", 0, 0, 5, "COPIES", storeCopies)
+	c.access.declare(s)
 	s.String(&c.certificate, "dtls-certificate", "", "FILE", "certificate and key (PEM) for DTLS-SRTP, the same on nodes that take over each other's calls; none: a new one at each start")
 	c.mediaKnobs.declare(s)
 	c.common.declare(s, netip.AddrPort{}, 0, 30*time.Second)
@@ -171,7 +173,11 @@ func (c *mediaRole) run(e *env) error {
 	}
 	var records *mediaRecords
 	if c.store != "" {
-		s, err := store.New(store.Config{URL: c.store, Replicas: c.replicas, Name: "rtcedge media", Logger: e.log})
+		keep := store.Config{URL: c.store, Replicas: c.replicas, Name: "rtcedge media", Logger: e.log}
+		if _, err := c.access.apply(&keep); err != nil {
+			return usage(err)
+		}
+		s, err := store.New(keep)
 		if err != nil {
 			return flagError("media", "store", err, "nats://HOST:PORT")
 		}

@@ -26,6 +26,7 @@ import (
 type recoveryRole struct {
 	common
 	historyKnobs
+	access      storeAccess
 	farm        []string
 	pidFiles    []string
 	store       string
@@ -64,10 +65,11 @@ func parseRecovery(e *env) (*recoveryRole, error) {
 		return nil
 	})
 	c.historyKnobs.declare(s)
-	s.String(&c.store, "store", store.Embedded, "URL", "shared state: embedded, or nats://IP:PORT[,nats://...]; the bridge role needs the same")
+	s.String(&c.store, "store", store.Embedded, "URL", "shared state: embedded, or nats://[USER:PASSWORD@]IP:PORT[,nats://...], tls:// for TLS; the bridge role needs the same")
+	c.access.declare(s)
 	s.String(&c.storeDir, "store-dir", "", "DIR", "files of the embedded store; none: in memory")
 	s.Int(&c.replicas, "store-replicas", 0, 0, 5, "COPIES", storeCopies)
-	s.Addr(&c.storeListen, "store-listen", netip.AddrPort{}, "address on which the embedded store serves the bridge role")
+	s.Addr(&c.storeListen, "store-listen", netip.AddrPort{}, "address on which the embedded store serves the bridge role; on a network it needs --secret")
 	s.List(&c.edges, "edge-admin", nil, "http://IP:PORT", "admin port of an edge, one each: dead nodes are fenced there", "http://IP:PORT", func(t string) error {
 		_, err := edgeAdmin(t)
 		return err
@@ -77,7 +79,7 @@ func parseRecovery(e *env) (*recoveryRole, error) {
 		return err
 	})
 	s.String(&c.name, "controller", "", "NAME", "name of this process among several; none: a random one")
-	s.Int(&c.parallel, "parallel", 16, 1, 1000, "INVITES", "recovery INVITEs at a time")
+	s.Int(&c.parallel, "parallel", 32, 1, 1000, "INVITES", "recovery INVITEs at a time")
 	s.Duration(&c.giveUp, "give-up", time.Minute, time.Second, "how long calls wait for a healthy node")
 	s.Duration(&c.takeOver, "take-over", 2*time.Second, 500*time.Millisecond, "a controller that is silent for so long loses its crashes to another one")
 	s.Duration(&c.hang, "hang-after", 700*time.Millisecond, 300*time.Millisecond, "a node whose host answers and whose Asterisk does not is dead after it")
@@ -88,6 +90,9 @@ func parseRecovery(e *env) (*recoveryRole, error) {
 	}
 	if len(c.farm) == 0 {
 		return nil, flagError("recovery", "farm", errors.New("no farm node"), "http://USER:PASSWORD@IP:PORT, at least two of each farm for somebody to take over")
+	}
+	if c.storeListen.IsValid() && !c.storeListen.Addr().IsLoopback() && c.access.secret == "" {
+		return nil, flagError("recovery", "secret", fmt.Errorf("none, with --store-listen %s", c.storeListen), "64 hex digits, or a file with them; --store-listen on 127.0.0.1 does without")
 	}
 	return c, nil
 }
@@ -108,7 +113,12 @@ func edgeAdmin(text string) (netip.AddrPort, error) {
 
 func (c *recoveryRole) run(e *env) error {
 	e.level.Set(c.level())
-	st, err := store.New(store.Config{URL: c.store, Dir: c.storeDir, Listen: c.storeListen, Replicas: c.replicas, Name: "rtcedge recovery", Logger: e.log})
+	keep := store.Config{URL: c.store, Dir: c.storeDir, Listen: c.storeListen, Replicas: c.replicas, Name: "rtcedge recovery", Logger: e.log}
+	secret, err := c.access.apply(&keep)
+	if err != nil {
+		return usage(err)
+	}
+	st, err := store.New(keep)
 	if err != nil {
 		return usage(err)
 	}
@@ -118,6 +128,9 @@ func (c *recoveryRole) run(e *env) error {
 	}
 	f := &ariFarm{store: st, clients: map[string]*ari.Client{}}
 	cfg := recovery.Config{Store: st, History: history, Farm: f, Controller: c.name, Parallel: c.parallel, GiveUp: c.giveUp, TakeOver: c.takeOver, Logger: e.log}
+	if secret != nil {
+		cfg.Key = recovery.KeyOf(secret)
+	}
 	if len(c.media) > 0 {
 		nodes, err := parseMediaNodes(c.media)
 		if err != nil {
@@ -398,7 +411,7 @@ func (a adminEdge) Unfence(_ context.Context, sip string) error {
 
 func recoveryCounts(s recovery.Stats) map[string]int64 {
 	return map[string]int64{"crashes": int64(s.Crashes), "crashes of other controllers": int64(s.Watched), "crashes taken over": int64(s.TakenOver), "legs recovered": int64(s.Recovered),
-		"legs refused": int64(s.Refused), "legs closed": int64(s.Closed), "legs kept": int64(s.Kept), "legs failed": int64(s.Failed)}
+		"legs refused": int64(s.Refused), "legs closed": int64(s.Closed), "legs kept": int64(s.Kept), "legs failed": int64(s.Failed), "forged crashes": int64(s.Forged)}
 }
 
 func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Source {
@@ -409,6 +422,7 @@ func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Sour
 			counter("recovery_own_stalls", "times without a turn for this process: no node was judged by them", uint64(stalls)),
 			counter("recovery_crashes", "crashes that this controller recovered", uint64(s.Crashes)),
 			counter("recovery_taken_over", "crashes that this controller took over from a silent one", uint64(s.TakenOver)),
+			counter("recovery_forged", "crash records in the store whose seal was wrong: read and not believed", uint64(s.Forged)),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Recovered), "result", recovery.ResultRecovered),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Refused), "result", recovery.ResultRefused),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Closed), "result", recovery.ResultClosed),

@@ -1,6 +1,9 @@
 package store
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,7 +34,9 @@ const (
 
 // Config is what a store needs. The zero value is a server inside the process that keeps everything in memory.
 type Config struct {
-	URL      string         // "embedded" (default) or nats://[USER:PASSWORD@]HOST:PORT[,nats://...] of an external cluster
+	URL      string         // "embedded" (default) or nats://[USER:PASSWORD@]HOST:PORT[,nats://...] of an external cluster; tls:// for TLS
+	Token    string         // what the listener of the embedded server asks for, and what a server is told whose URL has no account; default: nothing
+	CA       string         // file with the certificates (PEM) that a tls:// server's is checked by; default: the system's
 	Dir      string         // where the embedded server keeps its files; default: in memory, lost with the process
 	Listen   netip.AddrPort // address on which the embedded server also serves other processes; the zero value is off
 	Replicas int            // copies of each value in an external cluster, 1 to 5; default 3 where the server is one of a cluster, else 1
@@ -47,12 +52,18 @@ func (c *Config) validate() error {
 	if c.URL != Embedded {
 		for u := range strings.SplitSeq(c.URL, ",") {
 			if !strings.HasPrefix(u, "nats://") && !strings.HasPrefix(u, "tls://") {
-				return fmt.Errorf("store %q: allowed are %s, nats://HOST:PORT and tls://HOST:PORT, several with commas", u, Embedded)
+				return fmt.Errorf("store %q: allowed are %s, nats://HOST:PORT and tls://HOST:PORT, several with commas", redact(u), Embedded)
 			}
 		}
 		if c.Dir != "" || c.Listen.IsValid() {
 			return errors.New("store: a folder or a listener is of the embedded server only")
 		}
+	}
+	if c.Listen.IsValid() && c.Token == "" && !c.Listen.Addr().IsLoopback() {
+		return fmt.Errorf("store: a listener on %s needs a token: without one only an address of this machine (127.0.0.0/8, ::1) is served", c.Listen)
+	}
+	if c.CA != "" && !strings.Contains(c.URL, "tls://") {
+		return errors.New("store: certificates are for tls:// only")
 	}
 	if c.Replicas < 0 || c.Replicas > 5 {
 		return fmt.Errorf("store: %d replicas, allowed are 1 to 5, and 0 for 3 in a cluster", c.Replicas)
@@ -70,4 +81,23 @@ func (c *Config) validate() error {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+// TokenOf makes the token of a site's secret. It tells nothing of the secret.
+func TokenOf(secret []byte) string {
+	h := hmac.New(sha256.New, secret)
+	h.Write([]byte("rtcedge store token"))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// redact takes the password out of URLs, for logs and errors.
+func redact(urls string) string {
+	list := strings.Split(urls, ",")
+	for i, u := range list {
+		scheme, rest, ok := strings.Cut(u, "://")
+		if at := strings.LastIndexByte(rest, '@'); ok && at >= 0 {
+			list[i] = scheme + "://***@" + rest[at+1:]
+		}
+	}
+	return strings.Join(list, ",")
 }

@@ -19,7 +19,8 @@ func startServer(cfg Config) (srv *server.Server, done func(), err error) {
 		remove = func() { _ = os.RemoveAll(dir) }
 	}
 	name := strings.ReplaceAll(cfg.Name, " ", "-") // NATS takes no blanks
-	o := &server.Options{ServerName: name, JetStream: true, StoreDir: dir, DontListen: !cfg.Listen.IsValid(), NoSigs: true, NoLog: true, MaxControlLine: 4096}
+	o := &server.Options{ServerName: name, JetStream: true, StoreDir: dir, DontListen: !cfg.Listen.IsValid(), NoSigs: true, NoLog: true, MaxControlLine: 4096,
+		Authorization: cfg.Token}
 	if cfg.Listen.IsValid() {
 		o.Host, o.Port = cfg.Listen.Addr().String(), int(cfg.Listen.Port())
 		if o.Port == 0 {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -26,10 +27,12 @@ type Store struct {
 	js   jetstream.JetStream
 
 	reconnects atomic.Uint64
+	refused    atomic.Uint64
 	tasks      sync.WaitGroup // watches and leases; see task
 
 	mu      sync.Mutex // guards the rest
 	over    bool       // no task may begin
+	told    string     // why there is no connection, as it was logged last
 	buckets map[string]*Bucket
 	seen    map[string]sighting // of leases that others hold
 	online  chan struct{}       // closed while there is a connection
@@ -55,6 +58,8 @@ func (s *Store) Run(ctx context.Context) error {
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), // a server that hangs is left after about 6 s
 		// What is written without a connection would leave with the next one, long after its caller was told that it failed.
 		nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(), nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { s.notLetIn(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.notLetIn(err) }),
 		nats.ConnectHandler(func(*nats.Conn) { s.connected() }),
 		nats.ReconnectHandler(func(*nats.Conn) { s.reconnects.Add(1); s.connected(); s.cfg.Logger.Info("store is back") }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -63,6 +68,12 @@ func (s *Store) Run(ctx context.Context) error {
 				s.cfg.Logger.Warn("store is away", "err", err)
 			}
 		}),
+	}
+	if s.cfg.Token != "" {
+		options = append(options, nats.Token(s.cfg.Token)) // an account in the URL goes before it
+	}
+	if s.cfg.CA != "" {
+		options = append(options, nats.RootCAs(s.cfg.CA))
 	}
 	url := s.cfg.URL
 	if url == Embedded {
@@ -75,7 +86,7 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	conn, err := nats.Connect(url, options...)
 	if err != nil {
-		return fmt.Errorf("store %s: %w", s.cfg.URL, err)
+		return fmt.Errorf("store %s: %w", redact(s.cfg.URL), err)
 	}
 	defer conn.Close()
 	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(s.cfg.Timeout))
@@ -176,10 +187,31 @@ func (s *Store) ask(ctx context.Context, key string) (context.Context, context.C
 	return nil, nil, err
 }
 
+// notLetIn tells what the library cannot do, once per reason: an operator must see a wrong password at once.
+func (s *Store) notLetIn(err error) {
+	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) || tlsFault(err) {
+		s.refused.Add(1)
+	}
+	s.mu.Lock()
+	told := s.told == err.Error()
+	s.told = err.Error()
+	s.mu.Unlock()
+	if !told {
+		s.cfg.Logger.Warn("store: not connected", "store", redact(s.cfg.URL), "err", err)
+	}
+}
+
+// tlsFault tells of a certificate that is not believed, or a server that wants or has no TLS.
+func tlsFault(err error) bool {
+	var verify *tls.CertificateVerificationError
+	return errors.As(err, &verify) || errors.Is(err, nats.ErrSecureConnRequired) || errors.Is(err, nats.ErrSecureConnWanted)
+}
+
 // connected and disconnected are what the library tells, in its order.
 func (s *Store) connected() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.told = ""
 	select {
 	case <-s.online:
 	default:
@@ -224,6 +256,7 @@ func (s *Store) Flush(ctx context.Context) error { return s.later.flush(ctx) }
 type Stats struct {
 	Connected  bool
 	Reconnects uint64
+	Refused    uint64 // connections that the server did not let in, by password, token or certificate; of tries in a row not each
 	Pending    int    // keys that wait to be written
 	Written    uint64 // by PutLater and DeleteLater
 	Dropped    uint64 // of those, writes that no repetition makes better, as of a value that is too large
@@ -232,7 +265,7 @@ type Stats struct {
 
 // Stats returns the counters; it never waits.
 func (s *Store) Stats() Stats {
-	st := Stats{Reconnects: s.reconnects.Load(), Pending: s.later.pending(), Written: s.later.written.Load(), Failed: s.later.failed.Load(), Dropped: s.later.dropped.Load()}
+	st := Stats{Reconnects: s.reconnects.Load(), Refused: s.refused.Load(), Pending: s.later.pending(), Written: s.later.written.Load(), Failed: s.later.failed.Load(), Dropped: s.later.dropped.Load()}
 	select {
 	case <-s.ready:
 		st.Connected = s.conn.IsConnected()
