@@ -232,7 +232,7 @@ func TestB53HomerAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := l.StartRecovery(0, "--store", l.StoreURL(), "--homer", h.URL, "--homer-token", lab.HomerToken, "--homer-lag", "2s", "--hang-after", "2s")
+	p, err := l.StartRecovery(0, append(l.StoreFlags(), "--homer", h.URL, "--homer-token", lab.HomerToken, "--homer-lag", "2s", "--hang-after", "2s")...)
 	if err != nil {
 		t.Fatal(err)
 	}
