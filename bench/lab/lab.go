@@ -32,6 +32,7 @@ type Config struct {
 	Phones           netip.Addr // the callers have the addresses after it; default 127.20.0.0
 	Called           netip.Addr // network of the callees; default 127.30.0.0
 
+	Frame       time.Duration              // audio of a packet of the phones; default 20 ms
 	NoRecovery  bool                       // shows what is lost without
 	Recovery    []string                   // more flags of recovery
 	Controllers int                        // recoveries at once; default 1

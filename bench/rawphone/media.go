@@ -16,14 +16,15 @@ import (
 
 // The stream of a call: PCMU in packets of 20 ms.
 const (
-	frame   = 20 * time.Millisecond
-	payload = 160
+	frame          = 20 * time.Millisecond // where Config says nothing
+	perMillisecond = 8                     // samples, one byte each
 )
 
 // Media is the phone's one RTP stream each way.
 type Media struct {
-	rtp *net.UDPConn
-	id  uint32 // of the session in o=
+	rtp   *net.UDPConn
+	frame time.Duration // audio of a packet
+	id    uint32        // of the session in o=
 
 	mu       sync.Mutex
 	to       netip.AddrPort
@@ -39,14 +40,14 @@ type Media struct {
 	sources  map[uint32]bool
 }
 
-func newMedia(host netip.Addr) (*Media, error) {
+func newMedia(host netip.Addr, frame time.Duration) (*Media, error) {
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(host, 0)))
 	if err != nil {
 		return nil, err
 	}
 	var b [10]byte
 	_, _ = rand.Read(b[:])
-	return &Media{rtp: c, id: binary.BigEndian.Uint32(b[:]) >> 1, ssrc: binary.BigEndian.Uint32(b[4:]),
+	return &Media{rtp: c, frame: frame, id: binary.BigEndian.Uint32(b[:]) >> 1, ssrc: binary.BigEndian.Uint32(b[4:]),
 		seq: binary.BigEndian.Uint16(b[8:]) >> 1, sources: map[uint32]bool{}}, nil
 }
 
@@ -57,8 +58,8 @@ func (m *Media) SDP(direction string) string {
 	m.version++
 	a := m.rtp.LocalAddr().(*net.UDPAddr).AddrPort()
 	return fmt.Sprintf("v=0\r\no=- %d %d IN IP4 %s\r\ns=-\r\nc=IN IP4 %s\r\nt=0 0\r\nm=audio %d RTP/AVP 0 101\r\n"+
-		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20\r\na=%s\r\n",
-		m.id, m.version, a.Addr(), a.Addr(), a.Port(), direction)
+		"a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:%d\r\na=%s\r\n",
+		m.id, m.version, a.Addr(), a.Addr(), a.Port(), m.frame.Milliseconds(), direction)
 }
 
 // Remote is the address that an SDP body wants its audio at.
@@ -127,8 +128,9 @@ func (m *Media) Pause() { m.stop() }
 
 func (m *Media) send(stopped, done chan struct{}) {
 	defer close(done)
-	tick := time.NewTicker(frame)
+	tick := time.NewTicker(m.frame)
 	defer tick.Stop()
+	payload := int(m.frame.Milliseconds()) * perMillisecond
 	packet := make([]byte, 12+payload)
 	packet[0] = 0x80
 	for i := range payload {
@@ -143,7 +145,7 @@ func (m *Media) send(stopped, done chan struct{}) {
 		m.mu.Lock()
 		m.seq++
 		binary.BigEndian.PutUint16(packet[2:], m.seq)
-		binary.BigEndian.PutUint32(packet[4:], uint32(m.seq)*payload)
+		binary.BigEndian.PutUint32(packet[4:], uint32(m.seq)*uint32(payload))
 		binary.BigEndian.PutUint32(packet[8:], m.ssrc)
 		to := m.to
 		m.mu.Unlock()

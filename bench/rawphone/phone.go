@@ -1,6 +1,7 @@
 package rawphone
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -24,6 +25,7 @@ type Config struct {
 	TCP    bool           // one connection to Next carries everything, both ways
 	WSS    bool           // the same over a secure WebSocket (RFC 7118); whose certificate it is does not matter here
 	Accept bool           // with TCP: Next connects to Listen, and the newest connection carries everything
+	Frame  time.Duration  // audio of a packet; default 20 ms
 }
 
 // Phone is one telephone. Its methods may be called from any goroutine.
@@ -46,7 +48,7 @@ type Phone struct {
 func New(cfg Config) (*Phone, error) {
 	p := &Phone{cfg: cfg, seen: map[string]bool{}, wake: make(chan struct{})}
 	var err error
-	if p.media, err = newMedia(cfg.Listen.Addr()); err != nil {
+	if p.media, err = newMedia(cfg.Listen.Addr(), cmp.Or(cfg.Frame, frame)); err != nil {
 		return nil, err
 	}
 	switch {
