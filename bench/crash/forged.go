@@ -18,10 +18,8 @@ import (
 
 	"rtcedge/bench/lab"
 	"rtcedge/bench/rawphone"
-	"rtcedge/bridge"
 	"rtcedge/e2e/farms"
 	"rtcedge/internal/store"
-	"rtcedge/recovery"
 	"rtcedge/recovery/hep"
 )
 
@@ -248,19 +246,23 @@ func (l *bench) forgeRecords(ctx context.Context) (written int, err error) {
 	done := make(chan error, 1)
 	go func() { done <- st.Run(life) }()
 	defer func() { end(); err = errors.Join(err, <-done) }()
-	b, err := st.Bucket(ctx, recovery.BucketCrashes)
+	b, err := st.Bucket(ctx, "crashes")
 	if err != nil {
 		return 0, err
 	}
 	for _, n := range append(l.Farm("call"), &farms.Node{ID: "call9"}) {
-		for _, record := range []recovery.Crash{{Reason: "forged"}, {Reason: "forged", Closed: time.Now()}} {
-			record.Node, record.Epoch, record.SIP, record.Controller = bridge.NodeID(n.ID), rand.Text(), "udp:"+n.SIP.String(), "evil"
+		for _, over := range []bool{false, true} {
+			epoch := rand.Text()
+			record := map[string]any{"node": n.ID, "epoch": epoch, "sip": "udp:" + n.SIP.String(), "controller": "evil", "reason": "forged"}
+			if over {
+				record["closed"] = time.Now()
+			}
 			plain, err := json.Marshal(record)
 			if err != nil {
 				return written, err
 			}
 			for _, value := range [][]byte{plain, fmt.Appendf(nil, `{"seal":"%064x","crash":%s}`, written, plain)} {
-				if _, err := b.Put(ctx, fmt.Sprintf("%s.%s~%d", n.ID, record.Epoch, written), value); err != nil {
+				if _, err := b.Put(ctx, fmt.Sprintf("%s.%s~%d", n.ID, epoch, written), value); err != nil {
 					return written, err
 				}
 				written++
