@@ -180,51 +180,6 @@ func twice(ctx context.Context, l *bench) error {
 	return l.FarewellBoth(ctx, pairs)
 }
 
-// conference kills the node under a conference.
-func conference(ctx context.Context, l *bench) error {
-	phones, err := l.Confer(ctx, "7001", l.cfg.room)
-	if err != nil {
-		return err
-	}
-	return l.strikeRoom(ctx, phones, 4*time.Second)
-}
-
-func (l *bench) strikeRoom(ctx context.Context, phones []*lab.Leg, limit time.Duration) error {
-	l.settled(ctx)
-	_, legs, at, err := l.killed("conference", phones)
-	if err != nil {
-		return err
-	}
-	o := lab.Settle(ctx, legs, at, 20*time.Second)
-	o.Print(l.Lab)
-	l.PrintSteps(at)
-	if err := l.judge(o, lab.Goal{P99: limit}); err != nil {
-		return err
-	}
-	for _, p := range phones {
-		if gap := time.Since(p.Media().Heard().Last); gap > time.Second {
-			return fmt.Errorf("%s hears nothing for %v", p.Name, gap.Round(time.Millisecond))
-		}
-	}
-	where, channels, err := l.Holder("conference")
-	if err != nil {
-		return err
-	}
-	var bridges []struct{ Channels []string }
-	if err := where.Get("/bridges", &bridges); err != nil {
-		return err
-	}
-	most := 0
-	for _, b := range bridges {
-		most = max(most, len(b.Channels))
-	}
-	l.Printf("%s has %d channels, %d of them in one bridge", where.ID, channels, most)
-	if most < len(legs) {
-		return fmt.Errorf("%d of %d are in one bridge again", most, len(legs))
-	}
-	return lab.Each(phones, 10, func(p *lab.Leg) error { return p.HangUp(ctx) })
-}
-
 // calm measures what the machine alone does to the calls.
 func calm(ctx context.Context, l *bench) error {
 	pairs, err := l.Pairs(ctx, l.cfg.calls)
