@@ -41,6 +41,7 @@ type worker struct {
 	room     *transcode.Room               // of the streams' pipes
 	copy     [txBufferSize + srtpRoom]byte // of a packet for a subscriber
 
+	ahead ahead     // of the packets of a batch
 	beats metronome // of the speakers
 
 	load atomic.Int64 // calls, counted by control: the next call goes to the emptiest worker
@@ -49,7 +50,7 @@ type worker struct {
 func newWorker(e *Engine) (*worker, error) {
 	w := &worker{engine: e, tells: e.cfg.Digit != nil, now: e.cfg.Now, room: transcode.NewRoom()}
 	loop, err := udp.NewLoop(udp.LoopConfig{
-		Portable: e.cfg.Portable, Tick: w.tick, Interval: tickEvery, Now: e.cfg.Now, Steering: e.cfg.Steering,
+		Portable: e.cfg.Portable, Tick: w.tick, Interval: tickEvery, Now: e.cfg.Now, Steering: e.cfg.Steering, Ahead: w.ahead.load,
 	})
 	if err != nil {
 		return nil, err

@@ -20,9 +20,9 @@ const (
 
 	// The runtime's monitor takes the processor of a goroutine that has not been scheduled, or was in one system call, for 10 ms
 	// (runtime.retake), and then looks each 20 us whether there is more of that: a tenth of a relay's CPU. A loop with ports is never
-	// so long away.
+	// so long away: both together stay below it. To yield costs something, too: it wakes a thread to look for work.
 	shortWait  = 4 * time.Millisecond
-	yieldAfter = 3 * time.Millisecond
+	yieldAfter = 5 * time.Millisecond
 )
 
 func newDriver(l *Loop) (driver, error) {

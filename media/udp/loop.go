@@ -45,6 +45,10 @@ type LoopConfig struct {
 	Interval time.Duration       // between ticks; 100 ms
 	Now      func() time.Time    // clock of Packet.Time and Tick; time.Now
 	Steering Steering            // ports of its range get no socket of their own; nil is none. Not with Portable
+	// Ahead is told, before the packets of a batch are received one after the other, who will get them: in the order of the packets, one
+	// of several packets several times, one whose port is closed by a packet before its own in vain. It may load what they need into the
+	// processor's cache, for all of them at once. nil is nobody. The slice is lent.
+	Ahead func(batch []Receiver)
 }
 
 // Loop serves many sockets on one goroutine.

@@ -35,8 +35,9 @@ type steered struct {
 	others  holders      // of ports, who may be other processes
 
 	// Owned by the loop's goroutine.
-	in  *inBatch
-	pkt Packet
+	in   *inBatch
+	pkt  Packet
+	next [batchSize]Receiver // for Ahead
 }
 
 // host is a local address: its ports, and what leaves from it.
@@ -181,6 +182,7 @@ func (d *steered) forget(s *steeredSocket) error {
 func (d *steered) receive() {
 	for range maxBatches {
 		n := d.in.receive(d.fd)
+		d.ahead(n)
 		now := d.loop.cfg.Now()
 		begun := now
 		for i := range n {
@@ -200,6 +202,26 @@ func (d *steered) receive() {
 			return
 		}
 	}
+}
+
+// ahead tells who gets the n datagrams.
+func (d *steered) ahead(n int) {
+	tell := d.loop.cfg.Ahead
+	if tell == nil || n < 2 {
+		return
+	}
+	// One loop that does nothing else: what is not in the cache is then waited for once, not for each datagram.
+	var conns [batchSize]*Conn
+	for i := range n {
+		conns[i] = d.receiver(i)
+	}
+	next := d.next[:0]
+	for _, c := range conns[:n] {
+		if c != nil {
+			next = append(next, c.recv)
+		}
+	}
+	tell(next)
 }
 
 // receiver finds the connection of the i-th datagram; nil where it was closed after the kernel had chosen our socket.

@@ -65,25 +65,13 @@ func quantizeHigh(b *band, sample int32) int32 {
 	return code
 }
 
-// quantizeLow codes the difference of a sample of the lower band to its prediction (block QUANTL): the number of decision
-// levels below its magnitude, by bisection without branches, since no branch here could be predicted.
+// quantizeLow codes the difference of a sample of the lower band to its prediction (block QUANTL): the number of decision levels below its
+// magnitude. A level times the step is compared with the magnitude in the recommendation: that is the level with their quotient, which
+// finds the number in a table. One division is a third of the time of a bisection, each of whose steps waits for the one before.
 func quantizeLow(b *band, sample int32) int32 {
 	diff := clamp(sample-b.predicted, -32768, 32767)
-	magnitude := (diff ^ diff>>31) + 1
-	magnitude <<= 10
-	step := b.step
-	level := (lowDecision[15]*step - magnitude) >> 31 & 16
-	level += (lowDecision[level+7]*step - magnitude) >> 31 & 8
-	level += (lowDecision[level+3]*step - magnitude) >> 31 & 4
-	level += (lowDecision[level+1]*step - magnitude) >> 31 & 2
-	level += (lowDecision[level]*step - magnitude) >> 31 & 1
-	level = min(level, 29) // the table's last level stands there three times
-	switch {
-	case diff >= 0:
-		return 61 - level
-	case level < 2:
-		return 63 - level
-	default:
-		return 33 - level
-	}
+	magnitude := uint32(diff ^ diff>>31) // as one's complement
+	// A level counts if it times the step, cut to 1/1024, does not exceed the magnitude.
+	quotient := (magnitude<<10 + 1023) / uint32(b.step)
+	return int32(lowCode[uint32(diff)>>31][lowLevel[min(quotient, maxDecision)]])
 }

@@ -2,12 +2,13 @@ package g722
 
 // All fixed by the recommendation.
 var (
-	// The 29 decision levels of the 6 bit quantizer (table 14), scaled to 1/1024 of the step, the last one repeated to end
-	// at a power of two.
-	lowDecision = [32]int32{
+	// The 29 decision levels of the 6 bit quantizer (table 14), scaled to 1/1024 of the step.
+	lowDecision = [29]uint32{
 		35, 72, 110, 150, 190, 233, 276, 323, 370, 422, 473, 530, 587, 650, 714, 786,
-		858, 940, 1023, 1121, 1219, 1339, 1458, 1612, 1765, 1980, 2195, 2557, 2919, 2919, 2919, 2919,
+		858, 940, 1023, 1121, 1219, 1339, 1458, 1612, 1765, 1980, 2195, 2557, maxDecision,
 	}
+	lowLevel = countLevels() // how many of them are not above a magnitude, by that in 1/1024 of the step
+	lowCode  = codeLevels()  // the code word, by the sign of the difference and that number
 
 	// Output of the 6 bit inverse quantizer by code word (table 17).
 	lowOutput6 = [64]int32{
@@ -34,3 +35,27 @@ var (
 		2896, 2960, 3025, 3091, 3158, 3228, 3298, 3371, 3444, 3520, 3597, 3676, 3756, 3838, 3922, 4008,
 	}
 )
+
+const maxDecision = 2919
+
+func countLevels() (levels [maxDecision + 1]uint8) {
+	for at := range levels {
+		for _, d := range lowDecision {
+			if d <= uint32(at) {
+				levels[at]++
+			}
+		}
+	}
+	return levels
+}
+
+func codeLevels() (codes [2][len(lowDecision) + 1]uint8) {
+	for level := range codes[0] {
+		codes[0][level] = uint8(61 - level)
+		codes[1][level] = uint8(33 - level)
+		if level < 2 {
+			codes[1][level] = uint8(63 - level)
+		}
+	}
+	return codes
+}

@@ -92,7 +92,11 @@ func (e *Encoder) ready() bool {
 	if e.enc != nil {
 		return true
 	}
-	enc, err := opus.NewEncoder(e.cfg.Rate, 1, opus.AppVoIP)
+	app := opus.AppVoIP
+	if e.cfg.exact() {
+		app = opus.AppRestrictedLowdelay
+	}
+	enc, err := opus.NewEncoder(e.cfg.Rate, 1, app)
 	if err != nil {
 		return false
 	}
@@ -109,10 +113,16 @@ func (e *Encoder) ready() bool {
 }
 
 // SetLoss tells how many packets in a hundred get lost. FEC data takes its bits from the voice (3 dB of its SNR at 32 kbit/s) and a fifth of
-// the encoder's time, so it is there when it is of use (RFC 7587 section 3.3).
+// the encoder's time, so it is there when it is of use (RFC 7587 section 3.3). The first loss makes an encoder of the other kind of coding
+// (EncoderConfig.exact), which stays: a decoder blends over a change, but it need not hear one every few seconds.
 func (e *Encoder) SetLoss(percent int) {
+	was := e.cfg.exact()
 	e.cfg.Loss = min(max(percent, 0), 100)
-	if e.enc != nil {
+	e.cfg.lossy = e.cfg.lossy || e.cfg.Loss > 0
+	switch {
+	case was != e.cfg.exact():
+		e.enc = nil
+	case e.enc != nil:
 		_ = e.enc.SetPacketLossPerc(e.cfg.Loss) // fails for other numbers only
 	}
 }
