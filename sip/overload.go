@@ -11,19 +11,25 @@ import (
 // More than can be served loses messages at random, and with each one a call of which others were served already: goodput falls while
 // the offer grows. So new calls are refused first, at the price of reading them, and what belongs to a running one is always served.
 //
-// The sign of too much is a standing queue, as in CoDel (RFC 8289 section 4.2): a socket that was not once found with less than a full
-// batch for a while. A burst or a stall of the machine leaves a queue too, but it ends.
+// The sign of too much is a standing queue, as in CoDel (RFC 8289 section 4.2): messages wait in the socket, and over a while none was found that
+// did not. A burst or a stall of the machine leaves a queue too, but it ends. From then on the level follows how long messages wait at least, by a
+// proportional-integral controller as in PIE (RFC 8033 section 4.2). It keeps nearly no queue: what waits for long is no more in the processor's
+// cache when it is read, so that a worker with a queue of 5 ms carries a third less than one with none, and would never get out of it.
 
-// Chosen by us.
+// Chosen by us, by TestF15Goodput and by measurement (bench/SIP.md). Times are parts of Config.Overload, of which the default is 100 ms.
 const (
-	maxLoads = 64
-	loadRise = 0.1  // per half of Config.Overload that the queue stands: all new calls are refused after some ten
-	loadSoft = 0.05 // for the first one: the level was nearly right before
-	shrinks  = 0.9  // a queue that holds less than this part of what it held is on its way out: to refuse more would be too much,
-	roomy    = 0.5  // unless it holds more than this part of its buffer: what overflows belongs to calls that are served
-	emptied  = 0.1  // less of the buffer than this is what came since the worker woke, or a queue of milliseconds
-	loadFall = 0.05 // per half that it does not: slower, as what is refused returns
-	maxLoad  = 2    // above 1 registrations and the like are refused too
+	maxLoads  = 64
+	loadCalm  = 0.1   // a shorter wait is no standing queue
+	loadFull  = 0.5   // but one that fills this part of its buffer is: what overflows belongs to calls that are served
+	loadFill  = 0.2   // a full buffer is like a wait of this, so that a small one is kept from filling, too
+	loadFirst = 0.1   // the level that a standing queue begins with
+	loadStep  = 0.1   // from one decision to the next
+	loadWait  = 0.005 // the wait that is kept
+	loadTurn  = 0.03  // a batch that takes longer was not let run
+	loadRise  = 1.6   // level for a wait that has grown by Config.Overload since the last decision
+	loadHold  = 1.3   // level for each Config.Overload that the wait is longer by Config.Overload than what is kept
+	loadFall  = 0.4   // level for each Config.Overload that the worker was idle, of the time in which it was let run
+	maxLoad   = 2     // above 1 registrations and the like are refused too
 )
 
 // load is a worker's estimate; the worker's goroutine owns it.
@@ -34,11 +40,17 @@ type load struct {
 
 // sockLoad is that of one socket.
 type sockLoad struct {
-	serial  uint64    // of the last batch
-	last    time.Time // when it was
-	drained time.Time // when the socket was last known to hold less than a batch
-	stepped time.Time
-	backlog float64 // what it held at the last half in which the queue stood, of its buffer; 0 if it did not
+	serial  uint64        // of the last batch
+	last    time.Time     // when it was
+	drained time.Time     // when the socket was last known to hold less than a batch
+	calm    time.Time     // when messages were last known to wait less than loadCalm
+	stepped time.Time     // the last decision
+	least   time.Duration // the shortest wait since
+	wait    time.Duration // the one before
+	idle    time.Duration // the worker's, at the last decision
+	rested  time.Duration // at the last batch
+	stall   time.Duration // for how long the worker was not let run at a time, of late
+	stopped time.Duration // for how long in all since the last decision
 	level   float64
 }
 
@@ -65,41 +77,64 @@ func (p *Proxy) observe(c *pass, in *transport.Message) {
 	}
 }
 
-// backlogger tells how full the socket is, 0 to 1; 0: not known.
-type backlogger interface{ Backlog() float64 }
+// backlogger tells how full the socket is, 0 to 1, and when the last message of the batch came into it, zero values if that is not known; and for
+// how long the worker has been idle.
+type backlogger interface {
+	Backlog() float64
+	Arrived() time.Time
+	Idle() time.Duration
+}
 
 // batch moves the level; changed tells if it did.
 func (s *sockLoad) batch(full bool, now time.Time, standing time.Duration, w backlogger) (changed bool) {
-	// A worker that has waited has an empty socket behind it, also if a full batch ended the waiting. One that was not let run, by a quota of
-	// its control group for instance, has not.
-	if !full || s.drained.IsZero() || now.Sub(s.last) > standing/4 && w.Backlog() < emptied {
+	part := func(of float64) time.Duration { return time.Duration(of * float64(standing)) }
+	wait, fill := time.Duration(0), 0.0
+	if !full || s.drained.IsZero() {
 		s.drained = now
+	} else {
+		fill = w.Backlog()
+		wait = max(s.waited(now, w), part(loadFill*fill))
 	}
-	s.last = now
-	half := standing / 2
-	steps := float64(now.Sub(s.stepped) / half)
-	if steps < 1 {
+	if wait < part(loadCalm) {
+		s.calm = now
+	}
+	s.least = min(s.least, wait)
+	idle := w.Idle()
+	if gap := now.Sub(s.last) - (idle - s.rested); !s.last.IsZero() && gap > part(loadTurn) {
+		s.stall = max(s.stall, gap)
+		s.stopped += gap
+	}
+	s.last, s.rested = now, idle
+	// Of a worker that runs in turns, by a quota for instance, a whole turn and pause are looked at: the shortest wait is at the end of a turn.
+	step := max(part(loadStep), 2*min(s.stall, standing))
+	past := now.Sub(s.stepped)
+	if past < step {
 		return false
 	}
-	s.stepped = now
+	least, before, rest := s.least, s.wait, float64(idle-s.idle)/float64(max(past-s.stopped, 1))
+	s.stepped, s.least, s.wait, s.idle, s.stopped = now, wait, least, idle, 0
+	s.stall -= s.stall / 4
 	old := s.level
-	if now.Sub(s.drained) >= standing {
-		before, known := s.backlog, w.Backlog()
-		s.backlog = max(known, 1e-6)
-		switch {
-		case known > 0 && known < emptied: // it keeps the worker busy; to refuse more would leave it idle
-		case known > 0 && known < roomy && before == 0:
-			s.level += loadSoft
-		case known > 0 && known < roomy && known < shrinks*before:
-		default:
-			s.level += loadRise
-		}
-		s.level = min(maxLoad, s.level)
-	} else {
-		s.backlog = 0
-		s.level = max(0, s.level-loadFall*min(steps, 1000))
+	switch {
+	case old > 0 || fill > loadFull:
+		of := func(d time.Duration) float64 { return float64(d) / float64(standing) }
+		slower := float64(part(loadStep)) / float64(step) // the later it is seen what a step did, the smaller it must be
+		long := min(of(past), 10)
+		s.level += slower*loadRise*of(least-before) + slower*loadHold*of(least-part(loadWait))*long - loadFall*min(rest, 1)*long
+		s.level = min(maxLoad, max(0, s.level))
+	case now.Sub(s.calm) >= standing:
+		s.level = loadFirst
 	}
 	return s.level != old
+}
+
+// waited is how long the last message of the batch was in the socket: no longer than since that was empty, whatever the clock says.
+func (s *sockLoad) waited(now time.Time, w backlogger) time.Duration {
+	d := now.Sub(s.drained)
+	if at := w.Arrived(); !at.IsZero() {
+		d = min(d, max(0, now.Sub(at)))
+	}
+	return d
 }
 
 // busiest is the level of the busiest worker.

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -10,88 +11,255 @@ import (
 	"rtcedge/sip/transport"
 )
 
-// waits is a backlog of a fixed size.
-type waits float64
-
-func (w waits) Backlog() float64 { return float64(w) }
-
-// TestF15LoadHolds: while a standing queue is short or shrinks the level stays; where it does not, nearly fills its buffer or is not known, it rises.
-func TestF15LoadHolds(t *testing.T) {
-	const standing = 100 * time.Millisecond
-	s, now := sockLoad{}, time.Unix(1_000_000, 0)
-	half := func(backlog float64) float64 {
-		for range 50 {
-			now = now.Add(time.Millisecond)
-			s.batch(true, now, standing, waits(backlog))
+// TestF15LoadByWait: what is no standing queue leaves the level at 0, and what is one does not.
+func TestF15LoadByWait(t *testing.T) {
+	const standing, gap = 100 * time.Millisecond, time.Millisecond
+	start := time.Unix(1_000_000, 0)
+	for _, c := range []struct {
+		name     string
+		d        time.Duration
+		nth      int // of the batches one is not full
+		wait     time.Duration
+		backlog  float64
+		low, top float64
+	}{
+		{"keeps up", 10 * time.Second, 10, 0, 0, 0, 0},
+		{"just keeps up", 10 * time.Second, 90, time.Second, 0, 0, 0},
+		{"a burst", 90 * time.Millisecond, 0, time.Second, 0, 0, 0},
+		{"a short queue that stands", 10 * time.Second, 0, 9 * time.Millisecond, 0.1, 0, 0},
+		{"a queue that stands for 150 ms", 150 * time.Millisecond, 0, 50 * time.Millisecond, 0.1, 0.1, 0.5},
+		{"for a second", time.Second, 0, 50 * time.Millisecond, 0.1, 2, 2},
+		{"for a second, if nobody knows how long it is", time.Second, 0, 0, 0, 2, 2},
+		{"a nearly full buffer", 50 * time.Millisecond, 0, 0, 0.6, 0.1, 2},
+	} {
+		s, now, left, idle := sockLoad{}, start, c.d, time.Duration(0)
+		for i := 1; left > 0; i++ {
+			now, left = now.Add(gap), left-gap
+			w := waiting{backlog: c.backlog}
+			if c.wait > 0 {
+				w.at = now.Add(-c.wait)
+			}
+			s.batch(c.nth == 0 || i%c.nth != 0, now, standing, w)
 		}
-		return s.level
+		if s.level < c.low || s.level > c.top {
+			t.Errorf("%s: level %v, want %v to %v", c.name, s.level, c.low, c.top)
+		}
+		for range 3000 { // the queue is gone: 3 s later nobody is refused any more
+			now = now.Add(gap)
+			idle += gap / 2
+			s.batch(false, now, standing, waiting{idle: idle})
+		}
+		if s.level != 0 {
+			t.Errorf("%s: level %v three seconds after it", c.name, s.level)
+		}
 	}
-	half(0.1)
-	half(0.1)
-	if first := half(0.1); first != loadSoft { // it stands from here on
-		t.Errorf("the first step is %v", first)
+	// A clock that was set ahead makes no message older than the queue.
+	s, now := sockLoad{}, start
+	for i := range 1000 {
+		now = now.Add(gap)
+		s.batch(i%5 != 0, now, standing, waiting{at: now.Add(-time.Hour)})
 	}
-	for _, step := range []struct {
-		backlog, rises float64
-	}{{0.1, 0.1}, {0.2, 0.1}, {0.15, 0}, {0.12, 0}, {0.115, 0.1}, {0.05, 0}, {0.09, 0}, {0, 0.1}, {0.9, 0.1}, {0.7, 0.1}, {0.4, 0}} {
-		before := s.level
-		if after := half(step.backlog); after < before+step.rises-1e-9 || after > before+step.rises+1e-9 {
-			t.Errorf("backlog %v: from %v to %v, want %v more", step.backlog, before, after, step.rises)
+	if s.level != 0 {
+		t.Errorf("level %v by a clock that was set", s.level)
+	}
+}
+
+type waiting struct {
+	at      time.Time
+	backlog float64
+	idle    time.Duration
+}
+
+func (w waiting) Arrived() time.Time  { return w.at }
+func (w waiting) Backlog() float64    { return w.backlog }
+func (w waiting) Idle() time.Duration { return w.idle }
+
+// TestF15Goodput: with a worker of known speed, whose refusals cost what they do (bench/SIP.md), goodput stays near what is left beside them at
+// every offer, also if the worker runs in short turns, and no call that was let in loses a message.
+func TestF15Goodput(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		work  workshop
+		offer []float64 // of the capacity
+		slack float64
+	}{
+		{"a core", workshop{speed: 1}, []float64{0.9, 1.2, 2, 4, 6}, 0.03},
+		{"a fast core", workshop{speed: 2}, []float64{0.9, 1.2, 2, 4, 6}, 0.03},
+		{"a tenth of a core in turns of 1 ms", workshop{speed: 1, turn: time.Millisecond, period: 10 * time.Millisecond}, []float64{0.9, 1.2, 2, 4}, 0.12},
+		{"a sixth of a core, stopped for 25 ms at a time", workshop{speed: 1, turn: 5 * time.Millisecond, period: 30 * time.Millisecond}, []float64{0.9, 1.2, 2, 4}, 0.12},
+		{"half of a core, stopped for 50 ms at a time", workshop{speed: 1, turn: 50 * time.Millisecond, period: 100 * time.Millisecond}, []float64{0.9, 1.2, 2}, 0.06},
+	} {
+		peak := c.work.capacity()
+		for _, times := range c.offer {
+			w := c.work
+			w.serve(times*peak, 4*time.Second)
+			cost := float64(refusal+absorbed) / float64(7*forwarding)
+			// times is offered, x of it served, the rest refused: x + (times - x) * cost = 1.
+			want := min(times, max(0, (1-times*cost)/(1-cost)))
+			good := float64(w.completed) / w.took.Seconds() / peak
+			t.Logf("%s, %.1f x: goodput %.0f %% of the peak, %.0f %% are possible, %d refused, lost %d, longest wait %v", c.name, times, 100*good, 100*want, w.refused, w.lost, w.longest)
+			switch {
+			case w.lost > 0:
+				t.Errorf("%s, %.1f x: %d messages overflowed", c.name, times, w.lost)
+			case times < 1 && w.refused > 0:
+				t.Errorf("%s, %.1f x: %d calls refused", c.name, times, w.refused)
+			case good < want-c.slack:
+				t.Errorf("%s, %.1f x: goodput %.2f of the peak, %.2f is possible", c.name, times, good, want)
+			}
 		}
 	}
 }
 
-// TestF15Load: only a queue that stands raises the level; a burst, a stall and waiting do not; the level falls again.
-func TestF15Load(t *testing.T) {
+// What a message costs a worker of speed 1, measured: bench/SIP.md.
+const (
+	forwarding = 7200 * time.Nanosecond
+	refusal    = 4200 * time.Nanosecond
+	absorbed   = 1500 * time.Nanosecond
+	tripTime   = 200 * time.Microsecond // until phone or farm answers
+	socketRoom = 7000                   // messages
+)
+
+// workshop is a worker with its socket, phones and farm, in a time of its own.
+type workshop struct {
+	speed        float64
+	turn, period time.Duration // of each period it runs for a turn; 0: always
+
+	now     time.Time
+	socket  []parcel
+	replies []parcel // on their way
+	load    sockLoad
+	dice    *rand.Rand
+	from    time.Time // what is counted
+	idle    time.Duration
+
+	took                     time.Duration
+	completed, refused, lost int
+	longest                  time.Duration
+}
+
+// parcel is a message: step tells how far its call is.
+type parcel struct {
+	step int
+	at   time.Time
+}
+
+// The steps of a call, in order; the farm answers an INVITE with three messages, the phone the 200 with ACK and BYE.
+const (
+	stepInvite = iota
+	stepTrying
+	stepRinging
+	stepAnswer
+	stepAck
+	stepBye
+	stepOver
+	stepRefusedAck
+)
+
+// capacity is in calls a second.
+func (w *workshop) capacity() float64 {
+	c := w.speed / (7 * forwarding.Seconds())
+	if w.period > 0 {
+		c *= w.turn.Seconds() / w.period.Seconds()
+	}
+	return c
+}
+
+// spend lets a time of work pass.
+func (w *workshop) spend(d time.Duration) {
+	w.now = w.now.Add(time.Duration(float64(d) / w.speed))
+	w.pause()
+}
+
+// pause goes on to the next turn, if this one is over.
+func (w *workshop) pause() {
+	if w.period > 0 {
+		if in := time.Duration(w.now.UnixNano()) % w.period; in >= w.turn {
+			w.now = w.now.Add(w.period - in)
+		}
+	}
+}
+
+func (w *workshop) serve(calls float64, d time.Duration) {
 	const standing = 100 * time.Millisecond
 	start := time.Unix(1_000_000, 0)
-	// play reads batches every gap, every nth of them not full.
-	play := func(s *sockLoad, now *time.Time, d, gap time.Duration, nth int) {
-		for i := 1; d > 0; i++ {
-			*now = now.Add(gap)
-			d -= gap
-			s.batch(nth == 0 || i%nth != 0, *now, standing, waits(0))
+	end := start.Add(d)
+	w.now, w.dice = start, rand.New(rand.NewPCG(1, 2))
+	w.from, w.took = start.Add(d/2), d-d/2
+	w.pause()
+	gap := time.Duration(float64(time.Second) / calls)
+	for next := start; w.now.Before(end); {
+		for !next.After(w.now) || len(w.replies) > 0 && !w.replies[0].at.After(w.now) {
+			m := parcel{stepInvite, next}
+			if len(w.replies) > 0 && w.replies[0].at.Before(next) {
+				m, w.replies = w.replies[0], w.replies[1:]
+			} else {
+				next = next.Add(gap)
+			}
+			if len(w.socket) == socketRoom {
+				if !w.now.Before(w.from) {
+					w.lost++
+				}
+				continue
+			}
+			w.socket = append(w.socket, m)
+		}
+		if len(w.socket) == 0 {
+			before := w.now
+			w.now = next
+			if len(w.replies) > 0 && w.replies[0].at.Before(next) {
+				w.now = w.replies[0].at
+			}
+			w.idle += w.now.Sub(before)
+			w.pause()
+			continue
+		}
+		batch := w.socket[:min(64, len(w.socket))]
+		w.socket = w.socket[len(batch):]
+		w.load.batch(len(batch) == 64, w.now, standing, waiting{batch[len(batch)-1].at, float64(len(w.socket)) / socketRoom, w.idle})
+		sent := len(w.replies)
+		for _, m := range batch {
+			w.handle(m)
+		}
+		for i := range w.replies[sent:] { // they leave with the batch
+			w.replies[sent+i].at = w.now.Add(tripTime)
 		}
 	}
-	for _, c := range []struct {
-		name     string
-		d, gap   time.Duration
-		nth      int
-		low, top float64
-	}{
-		{"keeps up", 10 * time.Second, time.Millisecond, 10, 0, 0},
-		{"just keeps up", 10 * time.Second, time.Millisecond, 90, 0, 0},
-		{"a burst", 90 * time.Millisecond, time.Millisecond, 0, 0, 0},
-		{"full batches with waiting between", 10 * time.Second, 30 * time.Millisecond, 0, 0, 0},
-		{"stands for a second", time.Second, time.Millisecond, 0, 1, 2},
-		{"stands for ten", 10 * time.Second, time.Millisecond, 0, 2, 2},
-	} {
-		s, now := sockLoad{}, start
-		play(&s, &now, c.d, c.gap, c.nth)
-		if s.level < c.low || s.level > c.top {
-			t.Errorf("%s: level %v, want %v to %v", c.name, s.level, c.low, c.top)
-		}
-		play(&s, &now, 6*time.Second, time.Millisecond, 10)
-		if s.level != 0 {
-			t.Errorf("%s: level %v six seconds after it", c.name, s.level)
+}
+
+func (w *workshop) handle(m parcel) {
+	count := !w.now.Before(w.from)
+	if wait := w.now.Sub(m.at); count {
+		w.longest = max(w.longest, wait)
+	}
+	answer := func(steps ...int) {
+		for _, s := range steps {
+			w.replies = append(w.replies, parcel{step: s})
 		}
 	}
-	// A process that is stopped for most of the time finds its socket as full as before.
-	held, now := sockLoad{}, start
-	for range 200 {
-		now = now.Add(30 * time.Millisecond)
-		for range 4 {
-			now = now.Add(time.Millisecond)
-			held.batch(true, now, standing, waits(0.8))
+	switch {
+	case m.step == stepInvite && w.dice.Float64() < w.load.level:
+		w.spend(refusal)
+		answer(stepRefusedAck)
+		if count {
+			w.refused++
 		}
+		return
+	case m.step == stepRefusedAck:
+		w.spend(absorbed)
+		return
 	}
-	if held.level < 1 {
-		t.Errorf("with a quota: level %v after 7 s of a full socket", held.level)
-	}
-	s, now := sockLoad{}, start
-	play(&s, &now, 10*time.Second, time.Millisecond, 0)
-	if s.batch(false, now.Add(time.Hour), standing, waits(0)); s.level != 0 {
-		t.Errorf("level %v after an idle hour", s.level)
+	w.spend(forwarding)
+	switch m.step {
+	case stepInvite:
+		answer(stepTrying, stepRinging, stepAnswer)
+	case stepAnswer:
+		answer(stepAck, stepBye)
+	case stepBye:
+		answer(stepOver)
+	case stepOver:
+		if count {
+			w.completed++
+		}
 	}
 }
 

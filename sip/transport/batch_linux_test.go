@@ -48,13 +48,20 @@ func TestF15BatchIsNotFull(t *testing.T) {
 	}
 }
 
-// behind writes more datagrams while the first one is handled, and tells what Worker.Backlog says then.
+// behind writes more datagrams while the first one is handled, and tells what Worker.Backlog says then; and what Worker.Arrived says of a
+// message, the second time that it is asked.
 type behind struct {
-	conn net.Conn
-	seen chan float64
+	conn  net.Conn
+	asked int
+	seen  chan float64
+	came  chan time.Time
 }
 
-func (b behind) Handle(m *Message) {
+func (b *behind) Handle(m *Message) {
+	b.asked++
+	if at := m.Worker.Arrived(); b.asked == 3 { // the first ones may have come before the kernel took note of times
+		b.came <- at
+	}
 	for range 5 {
 		_, _ = b.conn.Write([]byte("OPTIONS sip:b SIP/2.0\r\n\r\n"))
 	}
@@ -66,10 +73,11 @@ func (b behind) Handle(m *Message) {
 
 // TestF15Backlog: what waits in the socket counts, and a worker without one knows nothing.
 func TestF15Backlog(t *testing.T) {
-	if n := new(Worker).Backlog(); n != 0 {
-		t.Errorf("%v of no socket", n)
+	if w := new(Worker); w.Backlog() != 0 || !w.Arrived().IsZero() || w.Idle() != 0 {
+		t.Errorf("%v, %v and %v of no socket", w.Backlog(), w.Arrived(), w.Idle())
 	}
-	h := &behind{seen: make(chan float64, 1)}
+	start := time.Now()
+	h := &behind{seen: make(chan float64, 1), came: make(chan time.Time, 1)}
 	tr, err := New(Config{Workers: 1, Listeners: []ListenerConfig{{Addr: netip.MustParseAddrPort("127.0.0.1:0")}}}, h)
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +98,14 @@ func TestF15Backlog(t *testing.T) {
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("nothing came")
+	}
+	select {
+	case at := <-h.came:
+		if at.Before(start) || at.After(time.Now()) {
+			t.Errorf("a message of now came at %v", at)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("no third message")
 	}
 	h.conn.Close() // or they would go on for ever
 	cancel()

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Errors a caller branches on. The send path returns them as they are, without text built per message.
@@ -77,14 +78,16 @@ type Worker struct {
 	// its life; connections borrow workers from a pool, one per message.
 	State any
 
-	serial uint64 // of the read batch, UDP only
-	full   bool   // the batch had no room for more
+	serial uint64        // of the read batch, UDP only
+	full   bool          // the batch had no room for more
+	idle   time.Duration // in which it waited for messages
 
 	t       *Transport
-	backlog func() float64 // see Backlog; nil: not known
-	slot    int            // whose counters to use
-	out     []*batch       // by Listener.index; nil entries: send at once
-	msg     Message        // the one message in flight, reused
+	backlog func() float64   // see Backlog; nil: not known
+	arrived func() time.Time // see Arrived; nil: not known
+	slot    int              // whose counters to use
+	out     []*batch         // by Listener.index; nil entries: send at once
+	msg     Message          // the one message in flight, reused
 }
 
 // Batch numbers the read batch that the message in flight belongs to, and tells if it was full, so that more may wait in the socket. A
@@ -99,6 +102,18 @@ func (w *Worker) Backlog() float64 {
 	}
 	return w.backlog()
 }
+
+// Arrived is when the kernel got the last message of the read batch, zero where that is not known. It is a system call, and the first one on
+// a socket only makes the kernel take note of times from then on.
+func (w *Worker) Arrived() time.Time {
+	if w.arrived == nil {
+		return time.Time{}
+	}
+	return w.arrived()
+}
+
+// Idle is the time in which the worker had nothing to do, since it began.
+func (w *Worker) Idle() time.Duration { return w.idle }
 
 // Send sends or queues a copy of b. A datagram leaves after the read batch at the latest.
 func (w *Worker) Send(b []byte, to Target) error {
