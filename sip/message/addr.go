@@ -39,22 +39,11 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 	colon := 0
 	if len(b) > 0 && b[0] == '<' {
 		a.Angle = true
-		end := 1
-		for {
-			for end < len(b) && !angleChar[b[end]] {
-				end++
-			}
-			if end == len(b) || isLWS(b[end]) { // RFC 4475 section 3.1.2.14
-				return nil, false
-			}
-			if b[end] == '>' {
-				break
-			}
-			if colon == 0 {
-				colon = end - 1
-			}
-			end++
+		end := bytes.IndexByte(b, '>')
+		if end < 0 || hasLWS(b[1:end]) { // RFC 4475 section 3.1.2.14
+			return nil, false
 		}
+		colon = bytes.IndexByte(b[1:end], ':')
 		a.URI, b = b[1:end], b[end+1:]
 	} else {
 		end := 0
@@ -80,9 +69,6 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 	}
 	return b[end:], true
 }
-
-// angleChar is what the URI within angle brackets is searched for.
-var angleChar = [256]bool{' ': true, '\t': true, '\r': true, '\n': true, '>': true, ':': true}
 
 // displayEnd is where the angle bracket behind an unquoted display name stands; 0 if there is no such name.
 func displayEnd(b []byte) int {

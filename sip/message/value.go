@@ -25,6 +25,9 @@ func NextValue(list []byte) (value, rest []byte, ok bool) {
 
 // listEnd finds the first comma outside of quotes and brackets; len(s) if there is none, -1 if a quote or bracket is left open.
 func listEnd(s []byte) int {
+	if len(s) == 0 || bytes.IndexByte(s, ',') < 0 && bytes.IndexByte(s, '"') < 0 && bytes.IndexByte(s, '<') < 0 {
+		return len(s)
+	}
 	angle := false
 	for i := 0; i < len(s); i++ {
 		if !listChar[s[i]] {
@@ -85,9 +88,9 @@ func NextParam(list []byte) (name, value []byte, hasValue bool, rest []byte, ok 
 			return list[1:i], nil, false, list[i:], true
 		}
 		if list[i] == '=' {
-			end := i + 1
-			for end < len(list) && list[end] != ';' {
-				end++
+			end := len(list)
+			if semi := bytes.IndexByte(list[i+1:], ';'); semi >= 0 {
+				end = i + 1 + semi
 			}
 			if v := list[i+1 : end]; len(v) > 0 && v[0] > ' ' && v[0] != '"' && v[len(v)-1] > ' ' {
 				return list[1:i], v, true, list[end:], true

@@ -1,5 +1,7 @@
 package message
 
+import "bytes"
+
 // Via is a view of one Via value.
 type Via struct {
 	Raw       []byte // the whole value
@@ -36,9 +38,9 @@ func (v *Via) parse(b []byte) bool {
 		return false
 	}
 	v.Transport, rest = rest[:i], skipLWS(rest[i:])
-	end := 0
-	for end < len(rest) && rest[end] != ';' {
-		end++
+	end := bytes.IndexByte(rest, ';')
+	if end < 0 {
+		end = len(rest)
 	}
 	v.SentBy = trimLWS(rest[:end])
 	if v.Host, v.Port, ok = splitHostPort(v.SentBy); !ok {
