@@ -30,6 +30,11 @@ const (
 	doExternal     = "external media" // Text is IP:PORT
 	doHandOver     = "hand over"      // Record goes to the call that leg Text is in, in its place
 	doReroute      = "reroute"        // Record leaves for number Text, answered
+	doRelay        = "relay"          // Record and Second are a call of two from now on
+	doOpenThere    = "open there"     // the conference at its new node
+	doCloseThere   = "close there"    // again: Text is its id
+	doMoved        = "moved"          // Call is the last state
+	doSeek         = "seek"           // the leg with SIP Call-ID Text; the answer is an input, as for a number
 	doTell         = "tell"           // the listeners of the API; Text is the event
 )
 
@@ -44,7 +49,9 @@ type action struct {
 	On      bool
 	Forward bool // doResolve: Text is where a 302 pointed
 
-	Record Leg
+	Record Leg // doOriginate: who calls, if it is not the first leg
+	Second Leg
+	Call   *Call
 }
 
 func (a action) String() string {

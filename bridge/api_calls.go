@@ -46,6 +46,9 @@ func public(c Call) Call {
 	if c.ModeratorPIN != "" {
 		c.ModeratorPIN = "set"
 	}
+	if c.Moving != nil {
+		c.Legs = slices.DeleteFunc(slices.Clone(c.Legs), func(l Leg) bool { return l.Carry != "" })
+	}
 	return c
 }
 

@@ -19,11 +19,19 @@ func (m *machine) arrive(in arrived) {
 	if m.call.Leg(l.ID) != nil {
 		return // the event came twice: by the stream and by a reading after a gap
 	}
+	if in.moved {
+		m.joinMoved(l)
+		return
+	}
+	if in.replace != "" && l.State == LegRinging && m.call.Leg(in.replace) == nil {
+		m.do(action{Do: doHangup, Leg: l.ID, N: causeFailure}) // who was there has left
+		return
+	}
 	limit := m.rules.MaxLegs
 	if m.call.MaxLegs > 0 {
 		limit = min(limit, m.call.MaxLegs)
 	}
-	if in.replace == "" && len(m.call.Legs) > 0 && (m.call.Locked && !l.Moderator || len(m.call.Legs) >= limit) {
+	if in.replace == "" && len(m.call.Legs) > 0 && (m.call.Locked && !l.Moderator || m.members() >= limit) {
 		m.do(action{Do: doHangup, Leg: l.ID, N: causeFull})
 		m.tell("refused", l.ID)
 		return
@@ -35,6 +43,7 @@ func (m *machine) arrive(in arrived) {
 	leg := m.call.Leg(l.ID)
 	m.tell("leg", l.ID)
 	if in.replace != "" {
+		m.answer(leg)
 		m.enter(leg)
 		if old := m.call.Leg(in.replace); old != nil {
 			m.do(action{Do: doHangup, Leg: old.ID, N: causeNormal})
@@ -48,9 +57,12 @@ func (m *machine) arrive(in arrived) {
 		if m.call.PIN != "" && !leg.Moderator {
 			leg.Waiting = waitPIN
 			m.playTo(leg.ID, m.rules.PINSound)
-			return
+		} else {
+			m.enter(leg)
 		}
-		m.enter(leg)
+		if m.call.Moving != nil { // it has to come along
+			m.carry(*m.call.Leg(l.ID))
+		}
 	case m.call.Program == ProgramEcho:
 		m.answer(leg)
 		m.program(leg)

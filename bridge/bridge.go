@@ -93,6 +93,8 @@ type Bridge struct {
 	calls    map[string]*session
 	channels map[string]*session // by ARI channel id; also playbacks' and recordings' targets lead here
 	meeting  map[string]*session // by conference name
+	held     map[string]Call     // conferences of all processes, as the store tells, by call id
+	known    map[NodeID]string   // states of nodes, as the store tells
 	draining bool
 }
 
@@ -108,7 +110,8 @@ func New(cfg Config) (*Bridge, error) {
 	b := &Bridge{cfg: cfg, actions: newTimings(doAnswer, doRing, doHangup, doResolve, doOriginate, doCreateBridge, doDestroy, doJoin, doLeave, doMute,
 		doMusic, doPlay, doStopPlay, doRecord, doStopRecord, doSnoop), setup: newTimings(stepResolved, stepOriginated, stepRinging, stepRung, stepAnswered,
 		stepTalking), hub: newHub(), flows: newFlowBook(cfg.Flows), ready: make(chan struct{}), taking: make(chan struct{}),
-		calls: map[string]*session{}, channels: map[string]*session{}, meeting: map[string]*session{}}
+		calls: map[string]*session{}, channels: map[string]*session{}, meeting: map[string]*session{},
+		held: map[string]Call{}, known: map[NodeID]string{}}
 	for _, u := range cfg.Nodes {
 		client, err := ari.NewClient(ari.ClientConfig{URL: u, App: App, Logger: cfg.Logger})
 		if err != nil {
@@ -137,6 +140,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { b.flows.watch(ctx, b.buckets.flows, b.cfg.Logger) })
 	parts.Go(func() { b.watchCalls(ctx) })
+	parts.Go(func() { b.watchNodes(ctx) })
 	for _, n := range b.nodes {
 		parts.Go(func() { n.run(ctx) })
 	}
@@ -178,16 +182,56 @@ func (b *Bridge) watchCalls(ctx context.Context) {
 			continue
 		}
 		for e := range entries {
-			if e.Deleted || e.Key == "" {
-				continue
-			}
-			s := b.session(e.Key)
-			if s == nil {
+			if e.Key == "" {
 				continue
 			}
 			var c Call
-			if json.Unmarshal(e.Value, &c) == nil && s.isForeign(&c) {
+			if e.Deleted || json.Unmarshal(e.Value, &c) != nil {
+				b.note(e.Key, nil)
+				continue
+			}
+			b.note(e.Key, &c)
+			if s := b.session(e.Key); s != nil && s.isForeign(&c) {
 				s.post(foreign{c})
+			}
+		}
+	}
+}
+
+// note keeps where conferences are held, and tells one that comes here from another process' node that all have arrived.
+func (b *Bridge) note(id string, c *Call) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c == nil || c.Conference == "" || c.From != "" || c.Moving != nil && c.Moving.Done {
+		delete(b.held, id)
+	} else {
+		b.held[id] = Call{ID: id, Node: c.Node, Conference: c.Conference, Owner: c.Owner}
+	}
+	if c != nil && c.Moving != nil && c.Moving.Done {
+		if s := b.calls[c.Moving.Call]; s != nil {
+			s.post(settled{*c})
+		}
+	}
+}
+
+// watchNodes hears of drains that others wrote.
+func (b *Bridge) watchNodes(ctx context.Context) {
+	for ctx.Err() == nil {
+		entries, err := b.buckets.nodes.Watch(ctx, "")
+		if err != nil {
+			pause(ctx, time.Second)
+			continue
+		}
+		for e := range entries {
+			var rec Node
+			if e.Deleted || e.Key == "" || json.Unmarshal(e.Value, &rec) != nil {
+				continue
+			}
+			b.mu.Lock()
+			b.known[rec.ID] = rec.State
+			b.mu.Unlock()
+			if n := b.node(rec.ID, nil); n != nil && n.controlled() && n.drained(rec.State == NodeDrain, rec.State == NodeUp) {
+				n.leaveConferences(rec.State == NodeDrain)
 			}
 		}
 	}
@@ -245,7 +289,8 @@ func (b *Bridge) open1(n *node, c Call, rev uint64) (*session, error) {
 	if s := b.calls[c.ID]; s != nil {
 		return s, nil
 	}
-	if len(b.calls) >= b.cfg.MaxCalls || b.draining && rev == 0 || b.ctx.Err() != nil {
+	carried := c.Trunk != "" && len(c.Legs) > 0 // a member of a conference that moved: no new call
+	if (len(b.calls) >= b.cfg.MaxCalls || b.draining && rev == 0) && !carried || b.ctx.Err() != nil {
 		return nil, errFull
 	}
 	s := newSession(b, n, c, rev)
@@ -253,7 +298,7 @@ func (b *Bridge) open1(n *node, c Call, rev uint64) (*session, error) {
 	for _, l := range c.Legs {
 		b.channels[l.ID] = s
 	}
-	if c.Conference != "" {
+	if c.Conference != "" && c.From == "" {
 		b.meeting[c.Conference] = s
 	}
 	b.stats.started.Add(1)

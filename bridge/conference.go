@@ -66,14 +66,15 @@ func (b *Bridge) enterConference(n *node, name string, l Leg) {
 			b.trunk(n, b.node(at, n), name, l)
 			return
 		}
-		s.post(arrived{leg: l})
-		return
+		if s.post(arrived{leg: l}) || !s.ending() {
+			return
+		}
 	}
 	home := n
-	if best := b.pick(name, RoleConference); best != nil && slices.Contains(n.record().Roles, RoleConference) {
-		home = best
-	} else if best != nil {
-		home = best
+	if at := b.heldAt(name); at != nil { // another process' node
+		home = at
+	} else if id, ok := choose(name, RoleConference, b.conferenceNodes()); ok {
+		home = b.node(id, n)
 	}
 	if home != n {
 		b.trunk(n, home, name, l)
@@ -87,6 +88,37 @@ func (b *Bridge) enterConference(n *node, name string, l Leg) {
 	s.post(arrived{leg: l})
 }
 
+// conferenceNodes are the nodes that a conference may be held on, of all processes.
+func (b *Bridge) conferenceNodes() []Node {
+	var all []Node
+	for _, n := range b.nodes {
+		rec := n.record()
+		if rec.ID == "" {
+			continue
+		}
+		if !n.controlled() {
+			b.mu.Lock()
+			rec.State = b.known[rec.ID] // none: nobody has taken it yet
+			b.mu.Unlock()
+		}
+		all = append(all, rec)
+	}
+	return all
+}
+
+// heldAt is the node of another process on which a conference is held; nil if there is none.
+func (b *Bridge) heldAt(name string) *node {
+	b.mu.Lock()
+	var at NodeID
+	for id, c := range b.held {
+		if c.Conference == name && b.calls[id] == nil && c.Owner != b.cfg.Owner {
+			at = c.Node
+		}
+	}
+	b.mu.Unlock()
+	return b.node(at, nil)
+}
+
 // trunk connects a leg to a conference on another node by a call between the nodes.
 func (b *Bridge) trunk(from, to *node, name string, l Leg) {
 	sip := to.record().SIP
@@ -94,7 +126,7 @@ func (b *Bridge) trunk(from, to *node, name string, l Leg) {
 		b.refuse(from, l, fmt.Errorf("%w: %s has no SIP address", ErrNoNode, to.id()))
 		return
 	}
-	c := Call{ID: newID(), Node: from.id(), Number: fmt.Sprintf("sip:%s@%s", name, sip[len("udp:"):]), Created: time.Now(), Owner: b.cfg.Owner}
+	c := Call{ID: newID(), Node: from.id(), Number: fmt.Sprintf("sip:%s@%s", name, sip[len("udp:"):]), Trunk: name, Created: time.Now(), Owner: b.cfg.Owner}
 	s, err := b.open1(from, c, 0)
 	if err != nil {
 		b.refuse(from, l, err)

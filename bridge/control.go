@@ -51,6 +51,7 @@ var (
 
 // command runs what the API asks.
 func (m *machine) command(c Command) error {
+	defer m.moveOn()
 	if c.By != "" {
 		by := m.call.Leg(c.By)
 		own := c.Leg == c.By && (c.Do == CmdMute || c.Do == CmdHold || c.Do == CmdDTMF || c.Do == CmdTransfer)
@@ -72,7 +73,7 @@ func (m *machine) command(c Command) error {
 		if len(c.targets) == 0 {
 			return fmt.Errorf("%w: %q leads nowhere", ErrState, c.To)
 		}
-		if m.call.MaxLegs > 0 && len(m.call.Legs) >= m.call.MaxLegs {
+		if m.call.MaxLegs > 0 && m.members() >= m.call.MaxLegs {
 			return fmt.Errorf("%w: %d participants are the limit", ErrState, m.call.MaxLegs)
 		}
 		m.ringAll(c.targets, c.To, 0)
@@ -93,9 +94,7 @@ func (m *machine) command(c Command) error {
 	case CmdRecord:
 		return m.cmdRecord(l, c.On)
 	case CmdMedia:
-		id := fmt.Sprintf("%s.%d", m.call.ID, m.nextLeg())
-		m.call.Legs = append(m.call.Legs, Leg{ID: id, Node: m.call.Node, Role: LegOut, State: LegRinging, External: c.To})
-		m.do(action{Do: doExternal, Leg: id, Text: c.To})
+		m.external(c.To)
 		return nil
 	case CmdMove:
 		for _, x := range slices.Clone(m.call.Legs) {
@@ -110,6 +109,24 @@ func (m *machine) command(c Command) error {
 		return fmt.Errorf("%w: %q, or it needs a leg", ErrUnknown, c.Do)
 	}
 	return m.legCommand(l, c)
+}
+
+// external adds a program that hears and is heard (RTP to IP:PORT).
+func (m *machine) external(to string) {
+	id := fmt.Sprintf("%s.%d", m.call.ID, m.nextLeg())
+	m.call.Legs = append(m.call.Legs, Leg{ID: id, Node: m.call.Node, Role: LegOut, State: LegRinging, External: to})
+	m.do(action{Do: doExternal, Leg: id, Text: to})
+}
+
+// members counts the participants.
+func (m *machine) members() int {
+	n := 0
+	for _, l := range m.call.Legs {
+		if l.Carry == "" {
+			n++
+		}
+	}
+	return n
 }
 
 func (m *machine) legCommand(l *Leg, c Command) error {
@@ -158,7 +175,7 @@ func (m *machine) mute(l *Leg, on bool) {
 func (m *machine) muteAll(on bool) {
 	m.call.MutedAll = on
 	for i := range m.call.Legs {
-		if l := &m.call.Legs[i]; !l.Moderator {
+		if l := &m.call.Legs[i]; !l.Moderator && l.Carry == "" {
 			m.mute(l, on)
 		}
 	}
@@ -203,12 +220,12 @@ func (m *machine) cmdPlay(l *Leg, media string) error {
 func (m *machine) cmdRecord(l *Leg, on bool) error {
 	switch {
 	case l != nil && on && l.Recording == "" && l.State == LegUp:
-		m.recordLeg(l, false)
+		m.recordLeg(l)
 	case l != nil && !on && l.Recording != "":
 		m.do(action{Do: doStopRecord, Text: l.Recording})
 		l.Recording = ""
 	case l == nil && on && m.call.Recording == "" && m.call.Bridge != "":
-		m.recordBridge(false)
+		m.recordBridge()
 	case l == nil && !on && m.call.Recording != "":
 		m.do(action{Do: doStopRecord, Text: m.call.Recording})
 		m.call.Recording = ""
@@ -220,12 +237,12 @@ func (m *machine) cmdRecord(l *Leg, on bool) error {
 
 // recordBridge and recordLeg begin a recording under a new name. After a crash the former file is lost or on the node that is gone: a
 // new part begins.
-func (m *machine) recordBridge(bool) {
+func (m *machine) recordBridge() {
 	m.call.Recording = m.recordingName("bridge")
 	m.do(action{Do: doRecord, Text: m.call.Recording})
 }
 
-func (m *machine) recordLeg(l *Leg, _ bool) {
+func (m *machine) recordLeg(l *Leg) {
 	l.Recording = m.recordingName("leg")
 	m.do(action{Do: doSnoop, Leg: l.ID, Text: l.Recording})
 }

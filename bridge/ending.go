@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"rtcedge/bridge/ari"
@@ -11,6 +12,10 @@ import (
 func (m *machine) gone(id string, cause int) {
 	l := m.call.Leg(id)
 	if l == nil {
+		return
+	}
+	if l.Carry != "" {
+		m.moveBack(fmt.Sprintf("no way to the new node, cause %d", cause))
 		return
 	}
 	if m.flowLegGone(id, cause) {
@@ -33,6 +38,7 @@ func (m *machine) drop(id string) {
 		m.do(action{Do: doStopRecord, Text: l.Recording})
 	}
 	m.call.Legs = slices.DeleteFunc(m.call.Legs, func(l Leg) bool { return l.ID == id })
+	m.uncarry(id)
 	m.tell("left", id)
 }
 
@@ -125,6 +131,10 @@ func (m *machine) fail(in failed) {
 	case doJoin, doAnswer:
 		// A channel that ended meanwhile: its end is on the way, or was told while the stream was down.
 		m.gone(in.Leg, 0)
+	case doOpenThere:
+		if m.call.Moving != nil {
+			m.moveBack(in.err.Error())
+		}
 	case doHandOver, doReroute:
 		m.returned(in.Record)
 	case doCreateBridge:

@@ -45,6 +45,16 @@ func (b *Bridge) deliver(ev ari.Event) {
 	s.post(ev)
 }
 
+// redeliver leads an event that reached a call too late to the one that has its channel now.
+func (b *Bridge) redeliver(ev ari.Event, from *session) {
+	b.mu.Lock()
+	s := b.channels[subject(ev)]
+	b.mu.Unlock()
+	if s != nil && s != from {
+		s.post(ev)
+	}
+}
+
 // subject is the channel, or the call, that an event is about. Playbacks and recordings have names that begin with the call's id.
 func subject(ev ari.Event) string {
 	switch ev := ev.(type) {
@@ -97,6 +107,10 @@ func (n *node) started(ev *ari.StasisStart) {
 		n.b.mu.Lock()
 		known := n.b.channels[l.ID] != nil
 		n.b.mu.Unlock()
+		if call, place, ok := joinNumber(number); ok && !known {
+			n.b.group.Go(func() { n.joins(n.b.ctx, call, place, l) })
+			return
+		}
 		if !known {
 			n.b.begin(n, number, l)
 		}

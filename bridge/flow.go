@@ -155,7 +155,7 @@ func (m *machine) flowRecord(f *FlowState, l *Leg, a FlowAction) {
 		return
 	}
 	if l.Recording == "" {
-		m.recordLeg(l, false)
+		m.recordLeg(l)
 		f.set(a.Into, l.Recording)
 	}
 	if a.Seconds > 0 {

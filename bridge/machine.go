@@ -53,6 +53,7 @@ type (
 	arrived struct {
 		leg     Leg
 		replace string // leg that it takes the place of
+		moved   bool   // its conference comes here from another node
 	}
 	// seen is what the node has, after a gap (B41).
 	seen struct {
@@ -72,6 +73,14 @@ func (m *machine) input(in any) {
 	switch in := in.(type) {
 	case arrived:
 		m.arrive(in)
+	case depart:
+		m.depart(in.on)
+	case relocate:
+		m.relocate(in)
+	case relayed:
+		m.relay()
+	case settled:
+		m.settled(in.old)
 	case resolved:
 		m.resolve(in)
 	case *ari.StasisStart:
@@ -109,6 +118,7 @@ func (m *machine) input(in any) {
 	case tick:
 		m.timers()
 	}
+	m.moveOn()
 }
 
 // held notes the phone's own hold. In a bridge of two Asterisk gives the other one music by itself.

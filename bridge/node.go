@@ -196,17 +196,38 @@ func (b *Bridge) node(id NodeID, def *node) *node {
 	return def
 }
 
-// drain takes the node out for new conferences and calls that we place, or back in. The edge has its own drain for what comes in.
+// drain takes the node out for new conferences and calls that we place, and moves its conferences away; or takes it back in. The edge has its
+// own drain for what comes in. If another process has the node, it reads the drain in the store.
 func (n *node) drain(ctx context.Context, on bool) {
-	n.mu.Lock()
-	n.info.State = NodeUp
-	if on {
-		n.info.State = NodeDrain
+	n.drained(on, !on)
+	if n.controlled() {
+		n.leaveConferences(on)
 	}
-	rec := n.info
-	n.mu.Unlock()
-	text, _ := json.Marshal(rec) // a record always marshals
-	if _, err := n.b.buckets.nodes.Put(ctx, string(rec.ID), text); err != nil {
+	rec := n.record()
+	err := n.b.buckets.nodes.Modify(ctx, string(rec.ID), func(old []byte) ([]byte, error) {
+		now := rec
+		if json.Unmarshal(old, &now) == nil && (now.State == NodeDown || now.State == NodeFenced) && !on {
+			return old, nil
+		}
+		now.State = pick(on, NodeDrain, NodeUp)
+		return json.Marshal(now)
+	})
+	if err != nil {
 		n.b.cfg.Logger.Debug("publish node", "node", rec.ID, "error", err)
 	}
+}
+
+// drained notes a drain or its end, and tells if that is news.
+func (n *node) drained(on, off bool) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case on && n.info.State != NodeDrain:
+		n.info.State = NodeDrain
+	case off && n.info.State == NodeDrain:
+		n.info.State = NodeUp
+	default:
+		return false
+	}
+	return true
 }

@@ -78,6 +78,16 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 	case doExternal:
 		_, err := c.ExternalMedia(ctx, a.Leg, a.Text, "ulaw", fmt.Sprintf("out,%s,%s", call.ID, a.Leg))
 		return nil, err
+	case doSeek:
+		return s.seek(ctx, a), nil
+	case doOpenThere:
+		return nil, s.openThere(ctx)
+	case doCloseThere:
+		return nil, s.closeThere(ctx, a.Text)
+	case doRelay:
+		return nil, s.relay(a.Record, a.Second)
+	case doMoved:
+		return nil, s.moved(ctx, a.Call)
 	case doHandOver:
 		return s.handOver(a)
 	case doReroute:
@@ -129,8 +139,16 @@ func (s *session) originate(ctx context.Context, a action) error {
 	if a.Text2 != "" {
 		o.Variables["PJSIP_HEADER(add,Route)"] = a.Text2
 	}
-	if len(call.Legs) > 0 && call.Legs[0].Number != "" && call.Legs[0].ID != a.Leg {
-		first := call.Legs[0]
+	first := a.Record
+	if l := call.Leg(a.Leg); l != nil && l.Transfer && call.Transfer != nil { // who is transferred calls
+		if who := call.Leg(call.Transfer.Leg); who != nil {
+			first = *who
+		}
+	}
+	if first.ID == "" && len(call.Legs) > 0 {
+		first = call.Legs[0]
+	}
+	if first.Number != "" && first.ID != a.Leg {
 		o.CallerID = fmt.Sprintf("%q <%s>", first.Name, first.Number)
 	}
 	ch, err := s.node.client.Originate(ctx, o)

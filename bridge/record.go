@@ -70,13 +70,18 @@ type Call struct {
 	Stay         bool       `json:"stay,omitempty"`  // does not end at one participant (B38)
 	MaxLegs      int        `json:"max_legs,omitempty"`
 	Transfer     *Transfer  `json:"transfer,omitempty"`
-	Forwards     int        `json:"forwards,omitempty"` // 302 answers that were followed
-	Next         string     `json:"next,omitempty"`     // number that is called when the first leg is up
-	LastLeg      int        `json:"last_leg,omitempty"` // of the ids that were given
-	Rung         bool       `json:"rung,omitempty"`     // the caller has ringback
-	Cause        int        `json:"cause,omitempty"`    // best Q.850 cause of the legs that failed
-	Empty        time.Time  `json:"empty,omitzero"`     // since then nobody is in the conference
-	LostAt       time.Time  `json:"lost_at,omitzero"`   // since then a leg waits for recovery
+	Forwards     int        `json:"forwards,omitempty"`  // 302 answers that were followed
+	Trunk        string     `json:"trunk,omitempty"`     // conference on another node that this call of two leads to
+	Leaving      bool       `json:"leaving,omitempty"`   // the conference is to go to another node: its own drains
+	Moving       *Moving    `json:"moving,omitempty"`    // and is on its way there
+	MoveAgain    time.Time  `json:"move_again,omitzero"` // not before, because it could not
+	From         string     `json:"from,omitempty"`      // the conference comes here from that call, and is not held here yet
+	Next         string     `json:"next,omitempty"`      // number that is called when the first leg is up
+	LastLeg      int        `json:"last_leg,omitempty"`  // of the ids that were given
+	Rung         bool       `json:"rung,omitempty"`      // the caller has ringback
+	Cause        int        `json:"cause,omitempty"`     // best Q.850 cause of the legs that failed
+	Empty        time.Time  `json:"empty,omitzero"`      // since then nobody is in the conference
+	LostAt       time.Time  `json:"lost_at,omitzero"`    // since then a leg waits for recovery
 	Created      time.Time  `json:"created"`
 	Owner        string     `json:"owner,omitempty"` // the bridge process that controls it: IP:PORT of its API
 }
@@ -109,6 +114,9 @@ type Leg struct {
 	Route    string `json:"route,omitempty"`    // the Path of the contact, as Route
 	Transfer bool   `json:"transfer,omitempty"` // it rings for a transfer
 	Fork     string `json:"fork,omitempty"`     // legs with one value ring together: the first that answers stays
+
+	Carry string `json:"carry,omitempty"` // leads that member to the conference's new node; nobody's participant
+	Place string `json:"place,omitempty"` // leg of the former node that it goes on for
 
 	Muted      bool      `json:"muted,omitempty"`
 	Held       bool      `json:"held,omitempty"`

@@ -59,17 +59,14 @@ func (m *machine) resume(ev *ari.StasisStart) {
 	case waitPIN:
 		m.playTo(l.ID, m.rules.PINSound)
 	default:
-		tones := m.call.Tones
-		m.call.Tones = false // it never left
 		fresh := m.call.Bridge == ""
-		m.enter(l)
-		m.call.Tones = tones
+		m.enterSilently(l)
 		if fresh && m.call.Recording != "" {
-			m.recordBridge(true)
+			m.recordBridge()
 		}
 	}
 	if l = m.call.Leg(l.ID); l != nil && l.Recording != "" {
-		m.recordLeg(l, true)
+		m.recordLeg(l)
 	}
 }
 
@@ -100,7 +97,7 @@ func (m *machine) repair(in seen) {
 		}
 		ch, there := in.channels[l.ID]
 		switch {
-		case !there && in.crashed && l.State == LegUp:
+		case !there && in.crashed && l.State == LegUp && l.Carry == "":
 			m.lose(l.ID)
 		case !there:
 			m.gone(l.ID, 0)
@@ -132,6 +129,9 @@ func (m *machine) repair(in seen) {
 
 // lose marks a leg whose node crashed: recovery may bring it back.
 func (m *machine) lose(id string) {
+	if m.call.Moving != nil {
+		m.moveBack("its node crashed")
+	}
 	l := m.call.Leg(id)
 	l.State = LegLost
 	if m.call.LostAt.IsZero() {

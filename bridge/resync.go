@@ -98,6 +98,9 @@ func (n *node) connected(ctx context.Context) {
 			n.started(&ari.StasisStart{EventHead: ari.EventHead{Type: "StasisStart", AsteriskID: string(now.ID)}, Args: strings.Split(rest, ","), Channel: ch})
 		}
 	}
+	if n.record().State == NodeDrain {
+		n.leaveConferences(true)
+	}
 	n.b.first.Do(func() { close(n.b.taking) })
 	n.b.cfg.Logger.Info("node read", "node", now.ID, "channels", len(state.channels), "crashed", state.crashed)
 }

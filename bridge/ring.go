@@ -115,6 +115,9 @@ func (m *machine) answered(l *Leg) {
 		return
 	}
 	l.State, l.Answered = LegUp, m.now
+	if l.Carry != "" {
+		return // moveOn sees it
+	}
 	id, fork := l.ID, l.Fork
 	for _, other := range slices.Clone(m.call.Legs) {
 		if other.ID != id && fork != "" && other.Fork == fork {

@@ -101,10 +101,15 @@ func (s *session) orphans(ctx context.Context) {
 	for {
 		select {
 		case in := <-s.inbox:
-			if ev, is := in.(*ari.StasisStart); is {
-				if n := s.b.node(NodeID(ev.Head().AsteriskID), nil); n != nil {
-					_ = n.client.Hangup(ctx, ev.Channel.ID, causeNormal)
+			switch in := in.(type) {
+			case *ari.StasisStart:
+				if n := s.b.node(NodeID(in.Head().AsteriskID), nil); n != nil {
+					_ = n.client.Hangup(ctx, in.Channel.ID, causeNormal)
 				}
+			case ari.Event: // of a leg that another call has taken meanwhile
+				s.b.redeliver(in, s)
+			case asked:
+				in.done <- ErrNoCall
 			}
 		default:
 			return
@@ -210,6 +215,9 @@ func (s *session) step(ctx context.Context, in any) {
 				todo = append(todo, next)
 			}
 		}
+		if len(todo) == 0 && s.m.movable() {
+			todo = append(todo, s.relocation())
+		}
 	}
 }
 
@@ -222,6 +230,9 @@ func (s *session) input(in any) {
 		in.done <- nil
 	case handed:
 		s.m.handedOver(in.leg)
+	case settled:
+		s.m.input(in)
+		s.b.meet(s)
 	case conference:
 		s.m.call.PIN, s.m.call.ModeratorPIN, s.m.call.Tones = in.PIN, in.ModeratorPIN, in.Tones
 		s.m.call.MaxLegs, s.m.call.Locked, s.m.call.Stay = in.MaxLegs, in.Locked, true

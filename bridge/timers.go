@@ -23,6 +23,7 @@ func (m *machine) timers() {
 		m.over()
 	}
 	m.flowTimer()
+	m.moveTimers()
 }
 
 // wake is when timers must run next; the zero time is never.
@@ -45,6 +46,7 @@ func (m *machine) wake() time.Time {
 	if m.call.Conference != "" && len(m.call.Legs) == 0 && !m.call.Stay && !m.call.Empty.IsZero() {
 		at(m.call.Empty.Add(m.rules.Linger))
 	}
+	at(m.moveWake())
 	if m.call.Flow != nil {
 		at(m.call.Flow.Deadline)
 	}

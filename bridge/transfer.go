@@ -25,6 +25,13 @@ func (m *machine) refer(ev *ari.ChannelTransfer) {
 		m.attended(by, other, to.ID)
 		return
 	}
+	if second := ev.ReferTo.RequestedDestination.ProtocolID; second != "" {
+		// The phone's second call is on another node: who is in it stays there, and a leg to there takes the phone's place.
+		m.call.Transfer = &Transfer{By: by.ID, Leg: other.ID, Number: other.Number, Attended: true}
+		m.do(action{Do: doProgress, Leg: by.ID, Text: ari.TransferProgress})
+		m.do(action{Do: doSeek, Leg: by.ID, Text: second, Text2: other.ID})
+		return
+	}
 	m.call.Transfer = &Transfer{By: by.ID, Leg: other.ID, Number: ev.ReferTo.RequestedDestination.Destination}
 	m.do(action{Do: doProgress, Leg: by.ID, Text: ari.TransferProgress})
 	m.do(action{Do: doResolve, Leg: by.ID, Text: m.call.Transfer.Number, Text2: other.ID, N: int(m.rules.RingTimeout / time.Second)})
@@ -34,7 +41,7 @@ func (m *machine) refer(ev *ari.ChannelTransfer) {
 func (m *machine) peer(id string) *Leg {
 	var found *Leg
 	for i := range m.call.Legs {
-		if l := &m.call.Legs[i]; l.ID != id && l.State == LegUp && l.External == "" {
+		if l := &m.call.Legs[i]; l.ID != id && l.State == LegUp && l.External == "" && l.Carry == "" {
 			if found != nil {
 				return nil
 			}

@@ -5,6 +5,7 @@ package e2e
 import (
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 
 	"rtcedge/bridge/bridgetest"
@@ -14,7 +15,7 @@ import (
 // TestB37toB43OnRealAsterisk runs the plays that cmd/rtcedge runs over the embedded farm: here three real Asterisks are the farms, and a
 // wire that can be cut lies between each of them and the bridge.
 func TestB37toB43OnRealAsterisk(t *testing.T) {
-	system := startFarms(t, farms.Config{})
+	system := startFarms(t, farms.Config{Call: 2, Conference: 2})
 	var wires []*bridgetest.Wire
 	for _, n := range system.Nodes {
 		account, host, _ := strings.Cut(strings.TrimPrefix(n.ARI, "http://"), "@")
@@ -41,6 +42,19 @@ func TestB37toB43OnRealAsterisk(t *testing.T) {
 				r()
 			}
 		}
+	}
+	w.Conferences = []string{"conference1", "conference2"}
+	w.Freeze = func(id string) func() {
+		for _, n := range system.Nodes {
+			if n.ID == id {
+				if err := n.Signal(syscall.SIGSTOP); err != nil {
+					t.Error(err)
+				}
+				return func() { _ = n.Signal(syscall.SIGCONT) }
+			}
+		}
+		t.Fatalf("no node %s", id)
+		return nil
 	}
 	bridgetest.Run(t, w)
 }

@@ -16,6 +16,7 @@ func Plays() []Play {
 		{"B40 mute, hold, record, transfer, kick", controls},
 		{"B41 events are lost", eventsLost},
 		{"B42 a conference and its moderator", conference},
+		{"B42 a conference moves to another node", conferenceMoves},
 		{"B43 a flow", flow},
 	}
 }

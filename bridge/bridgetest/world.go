@@ -2,14 +2,17 @@ package bridgetest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"testing"
 	"time"
 
+	"rtcedge/media/mediatest"
 	"rtcedge/sip/siptest"
 )
 
@@ -23,6 +26,10 @@ type World struct {
 	Accounts []Account
 	// Cut takes the bridge's connections to the farms away until what it returns is called; nil where the system cannot.
 	Cut func() (restore func())
+	// Conferences are the names of the nodes that hold them.
+	Conferences []string
+	// Freeze stops a node until what it returns is called; nil where the system cannot.
+	Freeze func(node string) (thaw func())
 }
 
 // Play is one behaviour as phones and an operator see it.
@@ -38,11 +45,11 @@ type (
 		Muted, Held, Moderator  bool
 	}
 	Call struct {
-		ID, Node, Bridge, Conference, Owner, Number string
-		Legs                                        []Leg
-		Recordings                                  []string
-		Locked                                      bool
-		Flow                                        *struct {
+		ID, Node, Bridge, Conference, Owner, Number, From string
+		Legs                                              []Leg
+		Recordings                                        []string
+		Locked                                            bool
+		Flow                                              *struct {
 			Step  int
 			Phase string
 			Vars  map[string]string
@@ -130,6 +137,47 @@ func (c *Control) Ready(nodes int) {
 		}
 	}
 	c.t.Fatalf("the bridge does not control %d nodes after %v", nodes, patience)
+}
+
+// nodeState is what the API says of a node.
+func (c *Control) nodeState(id string) string {
+	c.t.Helper()
+	var all []struct{ ID, State string }
+	text, _ := c.Do("GET", "/v1/farms", nil)
+	_ = json.Unmarshal(text, &all)
+	for _, n := range all {
+		if n.ID == id {
+			return n.State
+		}
+	}
+	return ""
+}
+
+// recording wants a download that holds these tones, and removes it.
+func (c *Control) recording(name string, want []float64) {
+	c.t.Helper()
+	var missing string
+	waitFor(c.t, "the file of "+name, func() bool { // it is closed after the answer
+		wav, status := c.Do("GET", "/v1/recordings/"+name, nil)
+		if status != http.StatusOK || len(wav) < 44+8000 || string(wav[:4]) != "RIFF" {
+			return false
+		}
+		pcm := make([]int16, (len(wav)-44)/2)
+		for i := range pcm {
+			pcm[i] = int16(binary.LittleEndian.Uint16(wav[44+2*i:]))
+		}
+		missing = ""
+		for _, hz := range want {
+			if l := mediatest.Level(pcm, 8000, hz); l < audible {
+				missing += fmt.Sprintf(" %v Hz at %.0f dBFS only", hz, l)
+			}
+		}
+		return true
+	})
+	if missing != "" {
+		c.t.Errorf("the recording %s has%s", name, missing)
+	}
+	c.Must("DELETE", "/v1/recordings/"+name, nil)
 }
 
 // Until waits for a state of the calls; the API is asked, because that is what a client of it would do.

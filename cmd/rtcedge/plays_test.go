@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +59,47 @@ func TestB41OnTheEmbeddedFarm(t *testing.T) {
 			p.Run(t, w)
 		}
 	}
+}
+
+// TestB42MovesOnTheEmbeddedFarm: an edge, a call node and two conference nodes.
+func TestB42MovesOnTheEmbeddedFarm(t *testing.T) {
+	w := startNodes(t)
+	for _, p := range bridgetest.Plays() {
+		if strings.Contains(p.Name, "moves") {
+			t.Run(p.Name, func(t *testing.T) { p.Run(t, w) })
+		}
+	}
+}
+
+// startNodes runs embedded farms as nodes of their own: two for calls, one of which registers, two for conferences, with an edge before them and a
+// bridge behind.
+func startNodes(t *testing.T) bridgetest.World {
+	t.Helper()
+	edge, internal, api, admin := takenAddr(t), takenAddr(t), takenAddr(t), takenAddr(t)
+	w := bridgetest.World{SIP: edge, API: api, Conferences: []string{"conference1", "conference2"}}
+	var lines []byte
+	for i := range 4 {
+		a := bridgetest.Account{User: strconv.Itoa(1001 + i), Password: "secret"}
+		w.Accounts = append(w.Accounts, a)
+		lines = append(lines, a.User+":rtcedge:password=secret\n"...)
+	}
+	accounts := writeFile(t, "accounts", string(lines))
+	var farms, nodes []string
+	for i, n := range []struct{ id, roles string }{{"call1", "call,registrar"}, {"call2", "call"}, {"conference1", "conference"}, {"conference2", "conference"}} {
+		sip, ari := takenAddr(t), takenAddr(t)
+		low := 25000 + 500*i
+		start(t, "farm", "--listen", "udp:"+sip.String(), "--roles", n.roles, "--node-id", n.id, "--ari", ari.String(), "--ari-password", "secret", "--auth", accounts,
+			"--edge", internal.String(), "--farm-port-min", strconv.Itoa(low), "--farm-port-max", strconv.Itoa(low+499))
+		nodes = append(nodes, "--ari", "http://rtcedge:secret@"+ari.String())
+		for role := range strings.SplitSeq(n.roles, ",") {
+			farms = append(farms, "--farm", role+"=udp:"+sip.String())
+		}
+	}
+	start(t, append([]string{"sip", "--listen", "udp:" + edge.String(), "--internal", "udp:" + internal.String(), "--media", "none", "--drain-notice", "0"}, farms...)...)
+	start(t, append([]string{"bridge", "--api", api.String(), "--admin", admin.String()}, nodes...)...)
+	waitReady(t, admin.String())
+	bridgetest.NewControl(t, api, nil).Ready(4)
+	return w
 }
 
 // waitControlled waits until the bridge has a node.
