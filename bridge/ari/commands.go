@@ -39,6 +39,11 @@ func (c *Client) filter(ctx context.Context) error {
 	return c.Filter(ctx, "ChannelVarset", "ChannelDialplan", "ChannelCallerId", "ChannelConnectedLine")
 }
 
+// probe lets the node send us an event.
+func (c *Client) probe(ctx context.Context) error {
+	return c.do(ctx, http.MethodPost, "events/user/"+probeEvent, pairs("application", c.cfg.App), nil, nil)
+}
+
 // Subscribe asks for the events of a channel that is not in the application (channel:ID, bridge:ID, endpoint:TECH/NAME).
 func (c *Client) Subscribe(ctx context.Context, source string) error {
 	return c.do(ctx, http.MethodPost, "applications/"+id(c.cfg.App)+"/subscription", pairs("eventSource", source), nil, nil)

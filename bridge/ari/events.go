@@ -194,6 +194,11 @@ type (
 		ContactInfo ContactInfo `json:"contact_info"`
 		Endpoint    Endpoint    `json:"endpoint"`
 	}
+	// ChannelUserevent is an event that a client of ARI sends.
+	ChannelUserevent struct {
+		EventHead
+		EventName string `json:"eventname"`
+	}
 	// UnknownEvent is any other.
 	UnknownEvent struct{ EventHead }
 )
@@ -255,6 +260,8 @@ func newEvent(kind string) Event {
 		return new(ApplicationReplaced)
 	case "ApplicationRegistered":
 		return new(ApplicationRegistered)
+	case "ChannelUserevent":
+		return new(ChannelUserevent)
 	case "ContactStatusChange":
 		return new(ContactStatusChange)
 	}

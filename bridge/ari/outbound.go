@@ -69,10 +69,19 @@ func (o *Outbound) Clients() []*Client {
 func (o *Outbound) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var served sync.WaitGroup // the server forgets a connection that was taken over
+	// The server forgets a connection that was taken over, so they are counted here. None is counted once closing is set.
+	var served sync.WaitGroup
+	var mu sync.Mutex
+	closing := false
 	srv := &http.Server{ReadHeaderTimeout: dialTimeout, BaseContext: func(net.Listener) context.Context { return ctx },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			if closing {
+				mu.Unlock()
+				return
+			}
 			served.Add(1)
+			mu.Unlock()
 			defer served.Done()
 			o.accept(ctx, w, r)
 		})}
@@ -86,6 +95,9 @@ func (o *Outbound) Run(ctx context.Context) error {
 	cancel()
 	_ = srv.Close()
 	<-ended
+	mu.Lock()
+	closing = true
+	mu.Unlock()
 	served.Wait()
 	return nil
 }
@@ -106,7 +118,7 @@ func (o *Outbound) accept(ctx context.Context, w http.ResponseWriter, r *http.Re
 	defer conn.CloseNow()
 	s := &socketCaller{conn: conn, waiting: map[string]chan restResponse{}}
 	k.connected(s)
-	err = pump(ctx, conn, func(ev Event) { k.deliver(ctx, s, ev) }, s.answer)
+	err = pump(ctx, conn, func(ev Event) { k.deliver(ctx, s, ev) }, s.answer, k.client.probe)
 	s.close()
 	k.disconnected(s, err)
 }

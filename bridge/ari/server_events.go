@@ -165,6 +165,19 @@ func (s *Server) tellLocked(c *client, app, kind string, fields map[string]any) 
 // ownRoutes are the resources that the server answers itself.
 func (s *Server) ownRoutes() []Route {
 	return []Route{
+		{"POST", "events/user/{eventName}", func(r *Request) (any, error) {
+			s.hub.mu.Lock()
+			defer s.hub.mu.Unlock()
+			name := r.Text("application")
+			a := s.hub.apps[name]
+			if a == nil {
+				return nil, Refuse(http.StatusNotFound, "Application not found")
+			}
+			if kind := "ChannelUserevent"; a.client != nil && a.filter.passes(kind) {
+				s.tellLocked(a.client, name, kind, map[string]any{"eventname": r.Name("eventName"), "userevent": map[string]any{}})
+			}
+			return nil, nil
+		}},
 		{"GET", "applications", func(*Request) (any, error) {
 			s.hub.mu.Lock()
 			defer s.hub.mu.Unlock()

@@ -21,7 +21,11 @@ const (
 	pingEvery    = time.Second
 	pingTimeout  = 2 * time.Second
 	dialTimeout  = 3 * time.Second
+	probeTimeout = 3 * time.Second // for an event of our own to come back
 )
+
+// probeEvent is the name of the event that we send to ourselves.
+const probeEvent = "rtcedge-probe"
 
 // Connected is told by the client itself: events flow from here on, and what happened before is unknown. The handler reads channels and
 // bridges now (B41); events that come meanwhile wait behind it.
@@ -95,12 +99,12 @@ func (c *Client) streamOnce(ctx context.Context, handle func(Event)) error {
 	if err := c.filter(ctx); err != nil {
 		return err
 	}
-	return pump(ctx, conn, handle, nil)
+	return pump(ctx, conn, handle, nil, c.probe)
 }
 
 // pump reads the socket until it breaks. Its own goroutines are gone when it returns. Answers to requests never wait behind a handler,
-// which may itself wait for one.
-func pump(ctx context.Context, conn *websocket.Conn, handle func(Event), answer func([]byte) bool) error {
+// which may itself wait for one. probe lets the node send probeEvent.
+func pump(ctx context.Context, conn *websocket.Conn, handle func(Event), answer func([]byte) bool, probe func(context.Context) error) error {
 	parent := ctx
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -125,7 +129,12 @@ func pump(ctx context.Context, conn *websocket.Conn, handle func(Event), answer 
 		defer close(pinged)
 		ping(ctx, conn, cancel)
 	}()
-	err := read(ctx, conn, queue, answer)
+	heard, listened := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(listened)
+		listen(ctx, heard, probe, cancel)
+	}()
+	err := read(ctx, conn, queue, heard, answer)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
@@ -133,10 +142,11 @@ func pump(ctx context.Context, conn *websocket.Conn, handle func(Event), answer 
 	<-handled // what was read before the loss still counts
 	cancel(err)
 	<-pinged
+	<-listened
 	return err
 }
 
-func read(ctx context.Context, conn *websocket.Conn, queue chan<- Event, answer func([]byte) bool) error {
+func read(ctx context.Context, conn *websocket.Conn, queue chan<- Event, heard chan<- struct{}, answer func([]byte) bool) error {
 	for {
 		_, b, err := conn.Read(ctx)
 		if err != nil {
@@ -149,6 +159,13 @@ func read(ctx context.Context, conn *websocket.Conn, queue chan<- Event, answer 
 		if err != nil {
 			continue // one event that cannot be read is no reason to lose the others
 		}
+		if own, is := ev.(*ChannelUserevent); is && own.EventName == probeEvent {
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+			continue
+		}
 		select {
 		case queue <- ev:
 		default:
@@ -156,6 +173,38 @@ func read(ctx context.Context, conn *websocket.Conn, queue chan<- Event, answer 
 		}
 	}
 }
+
+// listen finds a socket that is open and on which nothing will ever come. When a node that stood still comes back, it works off the connections
+// that were tried meanwhile in any order, and Asterisk takes the end of an older one for the end of the application (seen with 22.10: "Stasis
+// app not active", and every call refused).
+func listen(ctx context.Context, heard <-chan struct{}, probe func(context.Context) error, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		var refused *Error
+		if err := probe(ctx); errors.As(err, &refused) {
+			cancel(fmt.Errorf("ari: the application is not there: %w", err))
+			return
+		} else if err != nil {
+			continue // a node that does not answer is ping's affair
+		}
+		wait := time.NewTimer(probeTimeout)
+		select {
+		case <-ctx.Done():
+		case <-heard:
+		case <-wait.C:
+			cancel(errDeaf)
+		}
+		wait.Stop()
+	}
+}
+
+var errDeaf = errors.New("ari: the node does not send the application's events")
 
 // ping finds a peer that is gone without a word.
 func ping(ctx context.Context, conn *websocket.Conn, cancel context.CancelCauseFunc) {

@@ -78,9 +78,9 @@ func endsAtOne(t *testing.T, w World) {
 
 	a = alice.MustDial("7038")
 	b = bob.MustDial("7038")
-	api.One(2)
+	api.Conference("7038", "", 2)
 	hangUp(t, b)
-	api.One(1)
+	api.Conference("7038", "", 1)
 	notEnded(t, "the last one of a conference", a)
 	api.Must("DELETE", "/v1/conferences/7038", nil)
 	ended(t, "the last one of a conference that was ended", a)

@@ -13,10 +13,7 @@ func conference(t *testing.T, w World) {
 	alice.Hears(tones()[1:3], tones()[:1])
 	bob.Hears([]float64{tones()[0], tones()[2]}, tones()[1:2])
 	carol.Hears(tones()[:2], tones()[2:3])
-	call := api.One(3)
-	if call.Conference != "7001" {
-		t.Errorf("the conference is %q", call.Conference)
-	}
+	call := api.Conference("7001", "", 3)
 	path, alices, bobs := "/v1/calls/"+call.ID, api.ID(call, alice), api.ID(call, bob)
 	api.Must("POST", api.LegOf(call, alice)+"/moderator", on{On: true})
 	for _, right := range []struct{ method, path string }{{"POST", path + "/mute-all"}, {"POST", path + "/lock"}, {"DELETE", api.LegOf(call, carol)}, {"DELETE", path}} {
@@ -39,19 +36,25 @@ func conference(t *testing.T, w World) {
 
 	api.Must("PUT", "/v1/conferences/7002", map[string]any{"pin": "4711", "moderator_pin": "99", "tones": true, "max_legs": 2})
 	a, b = alice.MustDial("7002"), bob.MustDial("7002")
-	api.One(2)
+	api.Conference("7002", "", 2)
+	member := func(what string, ok func(Call, Leg) bool) {
+		t.Helper()
+		api.Until(what, func(calls []Call) bool {
+			for _, c := range calls {
+				for _, l := range c.Legs {
+					if c.Conference == "7002" && ok(c, l) {
+						return true
+					}
+				}
+			}
+			return false
+		})
+	}
 	alice.Press("4711#")
-	api.Until("alice is in", func(calls []Call) bool { return len(calls) == 1 && calls[0].Bridge != "" })
+	member("alice is in", func(c Call, _ Leg) bool { return c.Bridge != "" })
 	mark := alice.Mark()
 	bob.Press("99#")
-	api.Until("bob is in as moderator", func(calls []Call) bool {
-		for _, l := range calls[0].Legs {
-			if l.Number == bob.Name && l.Moderator {
-				return true
-			}
-		}
-		return false
-	})
+	member("bob is in as moderator", func(_ Call, l Leg) bool { return l.Number == bob.Name && l.Moderator })
 	alice.Hears(tones()[1:2], tones()[:1])
 	if !alice.HeardSince(mark, 440, 480) && !alice.HeardSince(mark, 560, 780) {
 		t.Error("no tone when somebody entered")
