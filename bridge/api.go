@@ -198,8 +198,14 @@ func answerError(w http.ResponseWriter, err error) {
 func body(r *http.Request, into any) error {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+	switch err := d.Decode(into); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
 		return badRequest{fmt.Errorf("body: %w (allowed: the JSON object of openapi.json)", err)}
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return badRequest{errors.New("body: more than one value (allowed: the JSON object of openapi.json)")}
 	}
 	return nil
 }

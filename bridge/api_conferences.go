@@ -35,16 +35,25 @@ func (a *API) setConference(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	c.Name = r.PathValue("name")
-	if strings.Trim(c.PIN+c.ModeratorPIN, "0123456789") != "" || len(c.PIN) > 32 || len(c.ModeratorPIN) > 32 {
-		return badRequest{errors.New("pin (allowed: up to 32 digits)")}
-	}
-	if c.ModeratorPIN != "" && c.PIN == "" {
-		return badRequest{errors.New("moderator_pin without pin: nobody is asked for one")}
+	if err := c.check(); err != nil {
+		return badRequest{err}
 	}
 	if err := a.b.SetConference(r.Context(), c); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (c *Conference) check() error {
+	switch {
+	case strings.Trim(c.PIN+c.ModeratorPIN, "0123456789") != "" || len(c.PIN) > 32 || len(c.ModeratorPIN) > 32:
+		return errors.New("pin (allowed: up to 32 digits)")
+	case c.ModeratorPIN != "" && c.PIN == "":
+		return errors.New("moderator_pin without pin: nobody is asked for one")
+	case c.MaxLegs < 0:
+		return errors.New("max_legs (allowed: 0, no limit of its own, or more)")
+	}
 	return nil
 }
 

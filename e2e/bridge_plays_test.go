@@ -43,6 +43,7 @@ func TestB37toB43OnRealAsterisk(t *testing.T) {
 			}
 		}
 	}
+	w.CallNodes = 2
 	w.Conferences = []string{"conference1", "conference2"}
 	w.Freeze = func(id string) func() {
 		for _, n := range system.Nodes {

@@ -25,6 +25,9 @@ type made struct {
 	accounts []farms.Account
 }
 
+// patience bounds each wait: nothing here takes seconds by itself, but a busy machine may.
+const patience = 20 * time.Second
+
 var (
 	printedSIP     = regexp.MustCompile(`(?m)^SIP +(\S+) `)
 	printedAPI     = regexp.MustCompile(`(?m)^API +http://(\S+)`)
@@ -127,12 +130,12 @@ func (c *control) settled() {
 func doneCall(api *control, phones []*softphone, tones []float64) {
 	incoming := phones[1].mark()
 	mark := phones[0].do("dial", phones[1].user)
-	phones[0].until(mark, "CALL_ESTABLISHED", 10*time.Second)
-	phones[1].until(incoming, "CALL_ESTABLISHED", 10*time.Second)
+	phones[0].until(mark, "CALL_ESTABLISHED", patience)
+	phones[1].until(incoming, "CALL_ESTABLISHED", patience)
 	phones[0].hears(tones[1:2], tones[:1])
 	phones[1].hears(tones[:1], tones[1:2])
 	phones[1].do("hangup", "")
-	phones[0].until(mark, "CALL_CLOSED", 5*time.Second)
+	phones[0].until(mark, "CALL_CLOSED", patience)
 	api.settled()
 }
 
@@ -140,17 +143,17 @@ func doneCall(api *control, phones []*softphone, tones []float64) {
 func doneTransfer(api *control, phones []*softphone, tones []float64) {
 	incoming := phones[1].mark()
 	mark := phones[0].do("dial", phones[1].user)
-	phones[1].until(incoming, "CALL_ESTABLISHED", 10*time.Second)
+	phones[1].until(incoming, "CALL_ESTABLISHED", patience)
 	phones[0].hears(tones[1:2], nil)
 	third := phones[2].mark()
 	left := phones[1].do("transfer", "sip:"+phones[2].user+"@"+phones[2].domain)
-	phones[2].until(third, "CALL_ESTABLISHED", 10*time.Second)
-	phones[1].until(left, "CALL_CLOSED", 10*time.Second)
+	phones[2].until(third, "CALL_ESTABLISHED", patience)
+	phones[1].until(left, "CALL_CLOSED", patience)
 	phones[0].hears(tones[2:3], tones[:2])
 	phones[2].hears(tones[:1], tones[1:3])
 	phones[0].do("hangup", "")
-	phones[0].until(mark, "CALL_CLOSED", 5*time.Second)
-	phones[2].until(third, "CALL_CLOSED", 5*time.Second)
+	phones[0].until(mark, "CALL_CLOSED", patience)
+	phones[2].until(third, "CALL_CLOSED", patience)
 	api.settled()
 }
 
@@ -160,7 +163,7 @@ func doneConference(t *testing.T, machine *namespace, api *control, phones []*so
 		marks = append(marks, p.do("dial", "7001"))
 	}
 	for i, p := range phones {
-		p.until(marks[i], "CALL_ESTABLISHED", 10*time.Second)
+		p.until(marks[i], "CALL_ESTABLISHED", patience)
 	}
 	phones[0].hears([]float64{tones[1], tones[2]}, tones[:1])
 	phones[1].hears([]float64{tones[0], tones[2]}, tones[1:2])
@@ -211,12 +214,12 @@ func doneConference(t *testing.T, machine *namespace, api *control, phones []*so
 	if name == "" {
 		t.Fatal("rtcedge record printed no name")
 	}
-	time.Sleep(2 * time.Second) // of talk
+	time.Sleep(5 * time.Second) // of talk: as long is it heard by donePlay, which looks for 400 ms of it
 	command("record", call.ID, "--off")
 	eventuallyWAV(t, api, name, tones)
 	command("hangup", call.ID)
 	for i, p := range phones {
-		p.until(marks[i], "CALL_CLOSED", 5*time.Second)
+		p.until(marks[i], "CALL_CLOSED", patience)
 	}
 	api.settled()
 	return name
@@ -227,7 +230,7 @@ func eventuallyWAV(t *testing.T, api *control, name string, tones []float64) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "recording.wav")
 	var rec recording
-	eventually(t, "a download of "+name, 5*time.Second, func() bool { // Asterisk closes the file after the answer
+	eventually(t, "a download of "+name, patience, func() bool { // Asterisk closes the file after the answer
 		text, status := api.Do("GET", "/v1/recordings/"+name, nil)
 		if status != http.StatusOK || os.WriteFile(file, text, 0o600) != nil {
 			return false
@@ -253,8 +256,8 @@ func donePlay(api *control, phone *softphone, name string, tones []float64) {
 	api.Must("PUT", "/v1/flows/800", map[string]any{"actions": []map[string]any{
 		{"do": "answer"}, {"do": "play", "media": []string{"recording:" + name}}, {"do": "hangup"}}})
 	mark := phone.do("dial", "800")
-	phone.until(mark, "CALL_ESTABLISHED", 10*time.Second)
+	phone.until(mark, "CALL_ESTABLISHED", patience)
 	phone.hears(tones, nil)
-	phone.until(mark, "CALL_CLOSED", 15*time.Second)
+	phone.until(mark, "CALL_CLOSED", patience)
 	api.settled()
 }

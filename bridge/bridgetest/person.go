@@ -17,10 +17,12 @@ type Person struct {
 	Name  string
 	Calls chan *siptest.Call // that it has answered
 
-	t     *testing.T
-	ua    *siptest.UA
-	audio func(rate int) []int16
-	runs  sync.WaitGroup
+	t       *testing.T
+	explain func() string
+	notices chan siptest.Notice // of transfers that it asked for
+	ua      *siptest.UA
+	audio   func(rate int) []int16
+	runs    sync.WaitGroup
 
 	mu    sync.Mutex
 	media *mediatest.Peer
@@ -47,9 +49,9 @@ func people(t *testing.T, w World, n int, answer func(*siptest.Incoming) bool) [
 
 func newPerson(t *testing.T, w World, a Account, tone float64, answer func(*siptest.Incoming) bool) *Person {
 	t.Helper()
-	p := &Person{Name: a.User, t: t, Calls: make(chan *siptest.Call, 8), audio: mediatest.Once(mediatest.Tone(tone, -20, time.Minute))}
+	p := &Person{Name: a.User, t: t, explain: w.Explain, Calls: make(chan *siptest.Call, 8), audio: mediatest.Once(mediatest.Tone(tone, -20, time.Minute)), notices: make(chan siptest.Notice, 64)}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context())) // it unregisters when the test is over
-	ua, err := siptest.New(siptest.Config{User: a.User, Password: a.Password, Proxy: w.SIP, OnCall: func(ctx context.Context, in *siptest.Incoming) {
+	ua, err := siptest.New(siptest.Config{User: a.User, Password: a.Password, Proxy: w.SIP, OnNotice: func(_ *siptest.Call, n siptest.Notice) { p.notices <- n }, OnCall: func(ctx context.Context, in *siptest.Incoming) {
 		_ = in.Ring()
 		if answer != nil && !answer(in) {
 			return
@@ -202,6 +204,9 @@ func (p *Person) Hears(want, not []float64) {
 	}
 	r := p.now().Report()
 	p.t.Errorf("after %v: %s (%d packets, %.1f s)", patience, wrong, r.Received, float64(len(r.Recording))/float64(max(1, r.Rate)))
+	if p.explain != nil {
+		p.t.Logf("the system says %s", p.explain())
+	}
 }
 
 func (p *Person) judge(want, not []float64) string {

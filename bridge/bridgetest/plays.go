@@ -14,6 +14,8 @@ func Plays() []Play {
 		{"B38 the end at one participant", endsAtOne},
 		{"B39 ringback, busy, absent, unknown", unanswered},
 		{"B40 mute, hold, record, transfer, kick", controls},
+		{"B40 transfers by the phone", transfers},
+		{"B40 keys, hold, external media, a call becomes a conference", features},
 		{"B41 events are lost", eventsLost},
 		{"B42 a conference and its moderator", conference},
 		{"B42 a conference moves to another node", conferenceMoves},

@@ -28,6 +28,9 @@ type World struct {
 	Cut func() (restore func())
 	// Conferences are the names of the nodes that hold them.
 	Conferences []string
+	CallNodes   int // how many call nodes; 0 is one
+	// Explain tells what the system knows of its calls, for a test that fails; nil: nothing.
+	Explain func() string
 	// Freeze stops a node until what it returns is called; nil where the system cannot.
 	Freeze func(node string) (thaw func())
 }

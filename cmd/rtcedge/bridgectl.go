@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -39,7 +41,11 @@ func (c *bridgeClient) parse(e *env, name string, least, most int) error {
 		return err
 	}
 	if len(c.words) < least || len(c.words) > most {
-		return usage(fmt.Errorf("%s: %d words (allowed: %s)", name, len(c.words), strings.Join([]string{"CALL", "LEG"}[:most], " ")))
+		allowed := []string{"CALL", "LEG"}
+		if strings.HasPrefix(name, "farm ") {
+			allowed[0] = "NODE"
+		}
+		return usage(fmt.Errorf("%s: %d words (allowed: %s)", name, len(c.words), strings.Join(allowed[:most], " ")))
 	}
 	tokens, err := readTokens(file)
 	if err != nil {
@@ -159,13 +165,46 @@ func (c *bridgeClient) print(e *env, path string) error {
 	return w.Flush()
 }
 
+// asksBridge tells a command to a bridge from one to an admin port.
+func asksBridge(args []string) bool {
+	return slices.ContainsFunc(args, func(a string) bool { return a == "--api" || strings.HasPrefix(a, "--api=") })
+}
+
+// farmNodesOfBridge is `rtcedge farm list|drain|up [NODE] --api`: a node that drains gets no new conferences and its own move away.
+func farmNodesOfBridge(e *env, verb string) error {
+	var c bridgeClient
+	inner := *e
+	inner.args = e.args[1:]
+	words := 1
+	if verb == "list" {
+		words = 0
+	}
+	if verb == "fence" {
+		return usage(errors.New("farm fence: not by a bridge (allowed: --admin of an edge; farm list, drain and up take --api)"))
+	}
+	if err := c.parse(&inner, "farm "+verb, words, words); err != nil {
+		return err
+	}
+	if verb != "list" {
+		if err := c.do(http.MethodPost, "/v1/farms/"+url.PathEscape(c.words[0])+"/drain", map[string]bool{"on": verb == "drain"}, nil); err != nil {
+			return err
+		}
+	}
+	var nodes []bridge.Node
+	if err := c.do(http.MethodGet, "/v1/farms", nil, &nodes); err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "FARM\tNODE\tSTATE")
+	for _, n := range nodes {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", strings.Join(n.Roles, ","), n.ID, n.State)
+	}
+	return w.Flush()
+}
+
 // callsOfBridge is `rtcedge calls --api`.
 func callsOfBridge(e *env) (bool, error) {
-	asked := false
-	for _, a := range e.args {
-		asked = asked || a == "--api" || strings.HasPrefix(a, "--api=")
-	}
-	if !asked {
+	if !asksBridge(e.args) {
 		return false, nil
 	}
 	var c bridgeClient

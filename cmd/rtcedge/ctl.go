@@ -130,8 +130,11 @@ func runReload(e *env) error {
 // farmVerbs are what `rtcedge farm` does besides being the role: they talk to a running edge.
 func farmVerbs() []string { return []string{"list", "drain", "up", "fence"} }
 
-// runFarmNodes is `rtcedge farm list|drain|up|fence [NODE]`.
+// runFarmNodes is `rtcedge farm list|drain|up|fence [NODE]`: of an edge, or with --api of a bridge.
 func runFarmNodes(e *env, verb string) error {
+	if asksBridge(e.args) {
+		return farmNodesOfBridge(e, verb)
+	}
 	var node string
 	args := e.args[1:]
 	if verb != "list" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -26,7 +27,19 @@ func TestB37toB43OnTheEmbeddedFarm(t *testing.T) {
 	for _, a := range s.Accounts {
 		w.Accounts = append(w.Accounts, bridgetest.Account{User: a.User, Password: a.Password})
 	}
+	w.Explain = func() string { return page(s.Admin, "/calls") }
 	bridgetest.Run(t, w)
+}
+
+// page is what an admin port shows.
+func page(admin, path string) string {
+	resp, err := http.Get("http://" + admin + path)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	return string(text)
 }
 
 // TestB41OnTheEmbeddedFarm: a farm and a bridge of their own, with a wire between them that can be cut.
@@ -61,11 +74,11 @@ func TestB41OnTheEmbeddedFarm(t *testing.T) {
 	}
 }
 
-// TestB42MovesOnTheEmbeddedFarm: an edge, a call node and two conference nodes.
-func TestB42MovesOnTheEmbeddedFarm(t *testing.T) {
+// TestB40toB42OnEmbeddedNodes: what needs several nodes, over an edge, two call nodes and two conference nodes.
+func TestB40toB42OnEmbeddedNodes(t *testing.T) {
 	w := startNodes(t)
 	for _, p := range bridgetest.Plays() {
-		if strings.Contains(p.Name, "moves") {
+		if strings.Contains(p.Name, "moves") || strings.Contains(p.Name, "by the phone") || strings.Contains(p.Name, "becomes a conference") {
 			t.Run(p.Name, func(t *testing.T) { p.Run(t, w) })
 		}
 	}
@@ -76,7 +89,7 @@ func TestB42MovesOnTheEmbeddedFarm(t *testing.T) {
 func startNodes(t *testing.T) bridgetest.World {
 	t.Helper()
 	edge, internal, api, admin := takenAddr(t), takenAddr(t), takenAddr(t), takenAddr(t)
-	w := bridgetest.World{SIP: edge, API: api, Conferences: []string{"conference1", "conference2"}}
+	w := bridgetest.World{SIP: edge, API: api, CallNodes: 2, Conferences: []string{"conference1", "conference2"}}
 	var lines []byte
 	for i := range 4 {
 		a := bridgetest.Account{User: strconv.Itoa(1001 + i), Password: "secret"}

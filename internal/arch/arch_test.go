@@ -42,7 +42,7 @@ var allowed = map[string][]string{
 	"bridge":            {"bridge/ari", "internal/store"},
 	"bridge/ari":        nil,
 	"bridge/aritest":    {"sip/siptest"},
-	"bridge/bridgetest": {"sip/siptest", "media/mediatest"},
+	"bridge/bridgetest": {"sip/siptest", "media/mediatest", "transcode/g711"},
 	"bridge/mixer":      nil,
 	"bridge/farm":       {"bridge/ari", "bridge/mixer", "media/sdp", "media/udp", "transcode/g711", "sip/auth"},
 
