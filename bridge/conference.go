@@ -116,6 +116,9 @@ func (b *Bridge) heldAt(name string) *node {
 		}
 	}
 	b.mu.Unlock()
+	if at == "" {
+		return nil // and not a node that has not said its name yet
+	}
 	return b.node(at, nil)
 }
 

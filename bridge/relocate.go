@@ -168,6 +168,11 @@ func (s *session) seek(ctx context.Context, a action) any {
 			}
 			if n := s.b.node(c.Node, nil); n != nil && n.record().SIP != "" {
 				in.number = l.Number
+				for _, other := range c.Legs {
+					if other.ID != l.ID && other.State == LegUp {
+						in.number = other.Number
+					}
+				}
 				in.dest.Targets = []Target{{URI: joinURI(c.ID, l.ID, n.record().SIP)}}
 			}
 			return in

@@ -108,8 +108,6 @@ func (s *session) orphans(ctx context.Context) {
 				}
 			case ari.Event: // of a leg that another call has taken meanwhile
 				s.b.redeliver(in, s)
-			case asked:
-				in.done <- ErrNoCall
 			}
 		default:
 			return

@@ -1,6 +1,8 @@
 package bridgetest
 
 import (
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,7 +14,7 @@ func Plays() []Play {
 	return []Play{
 		{"B37 a third one joins", thirdJoins},
 		{"B38 the end at one participant", endsAtOne},
-		{"B39 ringback, busy, absent, unknown", unanswered},
+		{"B39 ringback, busy, forwarded, absent, unknown", unanswered},
 		{"B40 mute, hold, record, transfer, kick", controls},
 		{"B40 transfers by the phone", transfers},
 		{"B40 keys, hold, external media, a call becomes a conference", features},
@@ -20,6 +22,7 @@ func Plays() []Play {
 		{"B42 a conference and its moderator", conference},
 		{"B42 a conference moves to another node", conferenceMoves},
 		{"B43 a flow", flow},
+		{"B41 a bridge process ends", bridgeEnds},
 	}
 }
 
@@ -89,21 +92,46 @@ func endsAtOne(t *testing.T, w World) {
 	api.None()
 }
 
-// unanswered: the caller has ringback, and learns why nobody comes.
+// unanswered: the caller has ringback, and learns why nobody comes; a phone that sends the caller on (302) is followed, not in a circle.
 func unanswered(t *testing.T, w World) {
 	api := NewControl(t, w.API, nil)
-	p := people(t, w, 2, func(in *siptest.Incoming) bool {
+	var mood atomic.Value
+	var odd *Person
+	p := people(t, w, 3, func(in *siptest.Incoming) bool {
 		time.Sleep(200 * time.Millisecond) // it rings before it is rejected
-		_ = in.Reject(486, "Busy Here")
+		switch mood.Load() {
+		case "busy":
+			_ = in.Reject(486, "Busy Here")
+		case "declines":
+			_ = in.Reject(603, "Decline")
+		case "circle":
+			_ = in.Redirect(odd.Name)
+		case "forward":
+			_ = in.Redirect(w.Accounts[1].User)
+		}
 		return false
 	})
-	alice, busy := p[0], p[1]
-	if _, err := alice.Dial(busy.Name); statusOf(err) != 486 {
-		t.Errorf("a busy callee: %v, want 486", err)
+	alice, bob := p[0], p[1]
+	odd = p[2]
+	for _, tc := range []struct {
+		mood  string
+		codes []int
+	}{{"busy", []int{486}}, {"declines", []int{603, 403}}, {"circle", []int{486}}} {
+		mood.Store(tc.mood)
+		if _, err := alice.Dial(odd.Name); !slices.Contains(tc.codes, statusOf(err)) {
+			t.Errorf("a callee that is %s: %v, want one of %v", tc.mood, err, tc.codes)
+		}
+		if !alice.Rang() {
+			t.Errorf("%s: the caller had no 180 although the callee rang", tc.mood)
+		}
 	}
-	if !alice.Rang() {
-		t.Error("the caller had no 180 although the callee rang")
-	}
+	mood.Store("forward")
+	a := alice.MustDial(odd.Name)
+	b := bob.Taken()
+	alice.Hears(tones()[1:2], tones()[:1])
+	bob.Hears(tones()[:1], tones()[1:2])
+	hangUp(t, a)
+	ended(t, "who was called in place of another", b)
 	if _, err := alice.Dial(w.Accounts[3].User); statusOf(err) != 480 {
 		t.Errorf("a callee that has not registered: %v, want 480", err)
 	}

@@ -29,6 +29,9 @@ type World struct {
 	// Conferences are the names of the nodes that hold them.
 	Conferences []string
 	CallNodes   int // how many call nodes; 0 is one
+	// StopBridge ends the process of API and returns the API of another one that has its nodes then; nil where there is none. The world is of no
+	// more use after it.
+	StopBridge func() netip.AddrPort
 	// Explain tells what the system knows of its calls, for a test that fails; nil: nothing.
 	Explain func() string
 	// Freeze stops a node until what it returns is called; nil where the system cannot.

@@ -42,11 +42,15 @@ func (n *node) externalMedia(r *ari.Request) (any, error) {
 	if id == "" {
 		id = f.newID()
 	}
+	args := argsOf(r)
+	if data := r.Text("data"); data != "" { // what Asterisk hands to the application as its arguments
+		args = strings.Split(data, ",")
+	}
 	serial := f.serial.Add(1)
 	local := s.rtp.LocalAddr()
 	ch := &channel{
 		node: n, id: id, name: strings.Replace(channelName(host.String(), serial), "PJSIP/", "UnicastRTP/", 1), created: time.Now(),
-		stream: s, app: app, args: argsOf(r), state: ari.StateUp, cause: causeNormal,
+		stream: s, app: app, args: args, state: ari.StateUp, cause: causeNormal,
 		vars: map[string]string{"UNICASTRTP_LOCAL_ADDRESS": local.Addr().String(), "UNICASTRTP_LOCAL_PORT": strconv.Itoa(int(local.Port()))},
 	}
 	for name, value := range r.Variables() {

@@ -169,9 +169,10 @@ func TestB40ExternalMedia(t *testing.T) {
 	d, id := a.up(p, "1")
 	v := p.listen(d.body)
 	far := newPhoneSocket(t)
-	ch := a.do(200, "POST", "channels/externalMedia?app=rtcedge&format=ulaw&channelId=ext&external_host="+addrPort(far).String(), "")
-	if at(ch, "channelvars.UNICASTRTP_LOCAL_PORT") == "<nil>" || at(a.event("StasisStart"), "channel.id") != "ext" {
-		t.Errorf("external media: %v", ch)
+	ch := a.do(200, "POST", "channels/externalMedia?app=rtcedge&format=ulaw&channelId=ext&data=out,c,ext&external_host="+addrPort(far).String(), "")
+	start := a.event("StasisStart")
+	if at(ch, "channelvars.UNICASTRTP_LOCAL_PORT") == "<nil>" || at(start, "channel.id") != "ext" || fmt.Sprint(start["args"]) != "[out c ext]" {
+		t.Errorf("external media: %v, %v", ch, start)
 	}
 	a.do(200, "POST", "bridges/b", "")
 	a.do(204, "POST", "bridges/b/addChannel?channel=ext,"+id, "")

@@ -47,7 +47,8 @@ func writeFile(t *testing.T, name, text string) string {
 // freeUp is `up` on ports of its own.
 func freeUp(t *testing.T, more ...string) (args []string, state string) {
 	state = filepath.Join(t.TempDir(), "up.json")
-	args = []string{"up", "--state-file", state, "--admin", "127.0.0.1:0", "--listen-ng", "127.0.0.1:0", "--api", "127.0.0.1:0", "--port-min", "24000", "--port-max", "24999"}
+	args = []string{"up", "--state-file", state, "--admin", "127.0.0.1:0", "--listen-ng", "127.0.0.1:0", "--api", "127.0.0.1:0", "--port-min", "24000", "--port-max", "24999",
+		"--farm-port-min", "20000", "--farm-port-max", "23999"}
 	for _, p := range []string{"sip", "tls", "ws", "wss", "farm", "internal"} {
 		args = append(args, "--"+p+"-port", "0")
 	}
@@ -57,22 +58,37 @@ func freeUp(t *testing.T, more ...string) (args []string, state string) {
 // start runs a role until the test ends and wants exit code 0 then.
 func start(t *testing.T, args ...string) *output {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
 	out := new(output)
+	startInto(t, out, args...)
+	return out
+}
+
+// startUntil runs one that may be ended earlier.
+func startUntil(t *testing.T, args ...string) (stop func()) {
+	t.Helper()
+	return startInto(t, new(output), args...)
+}
+
+func startInto(t *testing.T, out *output, args ...string) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, args, out, out, noEnv) }()
-	t.Cleanup(func() {
-		cancel()
-		select {
-		case c := <-code:
-			if c != exitOK {
-				t.Errorf("%s ended with %d:\n%s", args[0], c, out)
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			select {
+			case c := <-code:
+				if c != exitOK {
+					t.Errorf("%s ended with %d:\n%s", args[0], c, out)
+				}
+			case <-time.After(15 * time.Second):
+				t.Fatalf("%s did not end within 15 s of the signal:\n%s", args[0], out)
 			}
-		case <-time.After(15 * time.Second):
-			t.Fatalf("%s did not end within 15 s of the signal:\n%s", args[0], out)
-		}
-	})
-	return out
+		})
+	}
+	t.Cleanup(stop)
+	return stop
 }
 
 func readState(t *testing.T, path string, out *output) upState {
@@ -133,6 +149,7 @@ func TestBadInputEndsWithOneLine(t *testing.T) {
 		{"NG port in use", up("--listen-ng", taken), []string{taken, "address already in use"}},
 		{"farm port in use", up("--farm-port", takenPort), []string{"farm: listen udp:" + taken, "address already in use"}},
 		{"port range too small", up("--port-min", "42000", "--port-max", "42002"), []string{"port-min", "42000", "42002", "allowed: at least 4 ports"}},
+		{"port ranges that overlap", up("--farm-port-min", "23000", "--farm-port-max", "24100"), []string{"farm-port-min", "23000-24100", "24000-24999", "allowed: ranges apart"}},
 		{"port range upside down", []string{"media", "--port-min", "40000", "--port-max", "30000"}, []string{"port-min", "40000", "30000", "allowed:"}},
 		{"address of nobody here", up("--listen-ip", "192.0.2.77"), []string{"192.0.2.77"}},
 		{"address that is none", up("--listen-ip", "300.1.2.3"), []string{"--listen-ip", `"300.1.2.3"`, "allowed: an IPv4 or IPv6 address"}},

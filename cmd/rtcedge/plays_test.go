@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net"
@@ -8,12 +9,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"rtcedge/bridge/bridgetest"
+	"rtcedge/internal/store"
 )
 
 // TestB37toB43OnTheEmbeddedFarm runs the plays through `up`: edge, media proxy, bridge and embedded farm in one process.
@@ -77,19 +80,77 @@ func TestB41OnTheEmbeddedFarm(t *testing.T) {
 // TestB40toB42OnEmbeddedNodes: what needs several nodes, over an edge, two call nodes and two conference nodes.
 func TestB40toB42OnEmbeddedNodes(t *testing.T) {
 	w := startNodes(t)
+	api, admin := takenAddr(t), takenAddr(t)
+	w.API = api
+	start(t, append([]string{"bridge", "--api", api.String(), "--admin", admin.String()}, w.nodes...)...)
+	waitReady(t, admin.String())
+	bridgetest.NewControl(t, api, nil).Ready(4)
+	w.run(t, "moves", "by the phone", "becomes a conference")
+}
+
+// TestB41TwoBridgesOnEmbeddedNodes: two processes share the nodes, the second one has one conference node, the first one the others. A conference
+// moves from one to the other; then the first one ends.
+func TestB41TwoBridgesOnEmbeddedNodes(t *testing.T) {
+	w := startNodes(t)
+	listen := takenAddr(t)
+	st, err := store.New(store.Config{Listen: listen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = st.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	first, second, admin1, admin2 := takenAddr(t), takenAddr(t), takenAddr(t), takenAddr(t)
+	w.API = first
+	// The first process' leases, before it starts: the second one gets what is left.
+	for _, node := range []string{"call1", "call2", "conference1"} {
+		if _, err := st.Lease(ctx, "node."+node, first.String(), 30*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(api, admin netip.AddrPort) (stop func()) {
+		return startUntil(t, append([]string{"bridge", "--api", api.String(), "--admin", admin.String(), "--store", "nats://" + listen.String()}, w.nodes...)...)
+	}
+	run(second, admin2)
+	waitReady(t, admin2.String())
+	waitControlled(t, second)
+	stop := run(first, admin1)
+	waitReady(t, admin1.String())
+	bridgetest.NewControl(t, first, nil).Ready(4)
+	w.StopBridge = func() netip.AddrPort {
+		stop()
+		return second
+	}
+	w.run(t, "moves", "by the phone", "process ends")
+}
+
+// nodes is a world whose farms are nodes of their own.
+type nodes struct {
+	bridgetest.World
+	nodes []string // flags of a bridge
+}
+
+// run plays those with one of these words in their names.
+func (w *nodes) run(t *testing.T, words ...string) {
 	for _, p := range bridgetest.Plays() {
-		if strings.Contains(p.Name, "moves") || strings.Contains(p.Name, "by the phone") || strings.Contains(p.Name, "becomes a conference") {
-			t.Run(p.Name, func(t *testing.T) { p.Run(t, w) })
+		if slices.ContainsFunc(words, func(word string) bool { return strings.Contains(p.Name, word) }) {
+			t.Run(p.Name, func(t *testing.T) { p.Run(t, w.World) })
 		}
 	}
 }
 
-// startNodes runs embedded farms as nodes of their own: two for calls, one of which registers, two for conferences, with an edge before them and a
-// bridge behind.
-func startNodes(t *testing.T) bridgetest.World {
+// startNodes runs embedded farms as nodes of their own: two for calls, one of which registers, two for conferences, with an edge before them.
+func startNodes(t *testing.T) *nodes {
 	t.Helper()
-	edge, internal, api, admin := takenAddr(t), takenAddr(t), takenAddr(t), takenAddr(t)
-	w := bridgetest.World{SIP: edge, API: api, CallNodes: 2, Conferences: []string{"conference1", "conference2"}}
+	edge, internal := takenAddr(t), takenAddr(t)
+	w := &nodes{World: bridgetest.World{SIP: edge, CallNodes: 2, Conferences: []string{"conference1", "conference2"}}}
 	var lines []byte
 	for i := range 4 {
 		a := bridgetest.Account{User: strconv.Itoa(1001 + i), Password: "secret"}
@@ -97,21 +158,18 @@ func startNodes(t *testing.T) bridgetest.World {
 		lines = append(lines, a.User+":rtcedge:password=secret\n"...)
 	}
 	accounts := writeFile(t, "accounts", string(lines))
-	var farms, nodes []string
+	var farms []string
 	for i, n := range []struct{ id, roles string }{{"call1", "call,registrar"}, {"call2", "call"}, {"conference1", "conference"}, {"conference2", "conference"}} {
 		sip, ari := takenAddr(t), takenAddr(t)
 		low := 25000 + 500*i
 		start(t, "farm", "--listen", "udp:"+sip.String(), "--roles", n.roles, "--node-id", n.id, "--ari", ari.String(), "--ari-password", "secret", "--auth", accounts,
 			"--edge", internal.String(), "--farm-port-min", strconv.Itoa(low), "--farm-port-max", strconv.Itoa(low+499))
-		nodes = append(nodes, "--ari", "http://rtcedge:secret@"+ari.String())
+		w.nodes = append(w.nodes, "--ari", "http://rtcedge:secret@"+ari.String())
 		for role := range strings.SplitSeq(n.roles, ",") {
 			farms = append(farms, "--farm", role+"=udp:"+sip.String())
 		}
 	}
 	start(t, append([]string{"sip", "--listen", "udp:" + edge.String(), "--internal", "udp:" + internal.String(), "--media", "none", "--drain-notice", "0"}, farms...)...)
-	start(t, append([]string{"bridge", "--api", api.String(), "--admin", admin.String()}, nodes...)...)
-	waitReady(t, admin.String())
-	bridgetest.NewControl(t, api, nil).Ready(4)
 	return w
 }
 

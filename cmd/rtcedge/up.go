@@ -69,6 +69,11 @@ func parseUp(e *env) (*upRole, error) {
 	if c.listenIP.IsUnspecified() || c.listenIP.IsMulticast() {
 		return nil, flagError("up", "listen-ip", fmt.Errorf("%s stands in SDP and Contact", c.listenIP), "one address of this machine")
 	}
+	// Both are on 127.0.0.1. A steered range takes every packet to it, also one to a socket that the farm has bound there.
+	if c.farmKnobs.rtpMin <= c.mediaKnobs.portMax && c.mediaKnobs.portMin <= c.farmKnobs.rtpMax {
+		return nil, flagError("up", "farm-port-min", fmt.Errorf("%d-%d overlaps --port-min to --port-max, %d-%d", c.farmKnobs.rtpMin, c.farmKnobs.rtpMax,
+			c.mediaKnobs.portMin, c.mediaKnobs.portMax), "ranges apart")
+	}
 	return c, nil
 }
 
