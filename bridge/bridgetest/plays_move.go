@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"rtcedge/media/mediatest"
+	"rtcedge/sip/siptest"
 )
 
 // conferenceMoves: the node of a conference drains. The conference goes on at the other node with its members, rights, mutes, lock and
@@ -18,7 +19,9 @@ func conferenceMoves(t *testing.T, w World) {
 	p := people(t, w, 4, nil)
 	alice, bob, carol, dave := p[0], p[1], p[2], p[3]
 	api.Must("PUT", "/v1/conferences/7004", map[string]any{"tones": true})
-	a, b, c := alice.MustDial("7004"), bob.MustDial("7004"), carol.MustDial("7004")
+	c := carol.MustDial("7004") // at any node; it makes the conference, so that the others know where that is
+	home := api.Conference("7004", "", 1)
+	a, b := alice.dialAt(api, home), bob.dialAt(api, home) // not by way of the node that is stopped below
 	call := api.Conference("7004", "", 3)
 	from, to := call.Node, w.Conferences[0]
 	if from == to {
@@ -116,6 +119,42 @@ func conferenceMoves(t *testing.T, w World) {
 	ended(t, "alice", a)
 	ended(t, "bob", b)
 	api.None()
+}
+
+// dialAt dials a conference until the edge leads to the node on which it is held, and not to another one that leads on.
+func (p *Person) dialAt(api *Control, conference Call) *siptest.Call {
+	p.t.Helper()
+	for range 16 {
+		c := p.MustDial(conference.Conference)
+		led := false
+		api.Until(p.Name+" is in", func(calls []Call) bool {
+			in := false
+			led = false
+			for _, x := range calls {
+				for _, l := range x.Legs {
+					in = in || x.Conference != "" && l.Number == p.Name && l.State == "up"
+					led = led || x.Conference == "" && l.Number == p.Name
+				}
+			}
+			return in
+		})
+		if !led {
+			return c
+		}
+		hangUp(p.t, c)
+		api.Until(p.Name+" has left", func(calls []Call) bool {
+			for _, x := range calls {
+				for _, l := range x.Legs {
+					if l.Number == p.Name {
+						return false
+					}
+				}
+			}
+			return true
+		})
+	}
+	p.t.Fatalf("%s is never led to %s", p.Name, conference.Node)
+	return nil
 }
 
 // Conference waits for a conference with so many members, on a node if one is given.

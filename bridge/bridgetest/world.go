@@ -172,10 +172,16 @@ func (c *Control) recording(name string, want []float64) {
 		for i := range pcm {
 			pcm[i] = int16(binary.LittleEndian.Uint16(wav[44+2*i:]))
 		}
-		missing = ""
-		for _, hz := range want {
-			if l := mediatest.Level(pcm, 8000, hz); l < audible {
-				missing += fmt.Sprintf(" %v Hz at %.0f dBFS only", hz, l)
+		// In some 400 ms all of them: over a whole file the far ends' clocks wander.
+		for at := 0; at+3200 <= len(pcm); at += 1600 {
+			missing = ""
+			for _, hz := range want {
+				if l := mediatest.Level(pcm[at:at+3200], 8000, hz); l < audible {
+					missing += fmt.Sprintf(" %v Hz at %.0f dBFS only", hz, l)
+				}
+			}
+			if missing == "" {
+				break
 			}
 		}
 		return true
