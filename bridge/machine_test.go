@@ -283,11 +283,16 @@ func TestB51ResumeMeets(t *testing.T) {
 	}
 	p.want(stasis("n2", "zzz", "resume", "call", "unknown"), "hangup zzz 16")
 
+	p = talking(t) // the node itself is the next one: its bridge went with the process (F4)
+	p.want(seen{node: "n1", crashed: true})
+	p.want(stasis("n1", "call.2r1", "resume", "call", "call.2"), "create bridge b-call", "join call.2r1")
+	p.want(stasis("n1", "call.1r1", "resume", "call", "a"), "join call.1r1")
+
 	p = talking(t) // recovery gives one leg up: that is its hang-up (B38)
 	p.want(seen{node: "n1", crashed: true})
 	theirs := clone(*p.m.call)
 	theirs.Legs[1].State = LegGone
-	p.want(foreign{theirs}, "hangup a 16", "destroy bridge b-call")
+	p.want(foreign{theirs}, "hangup a 16")
 
 	p = newPlay(t, Call{Program: ProgramEcho, Number: "600"})
 	p.want(in("a"), "answer a", "continue a echo")

@@ -110,7 +110,11 @@ func (m *machine) repair(in seen) {
 	}
 	b, there := in.bridges[m.call.Bridge]
 	if !there {
-		if m.call.Up() == 0 || in.crashed {
+		if in.crashed {
+			m.call.Bridge = "" // the first leg that comes back, perhaps to this very node, makes another one
+			return
+		}
+		if m.call.Up() == 0 {
 			return
 		}
 		m.do(action{Do: doCreateBridge, Text: m.call.Bridge})

@@ -45,6 +45,8 @@ type Farm interface {
 	Healthy(role string) []bridge.NodeID
 	// Alive tells whether a node, or whoever has its SIP address, is not dead as far as is known; sip may be empty.
 	Alive(node bridge.NodeID, sip string) bool
+	// Runs tells whether that very process of the node is not dead: another one has none of its calls.
+	Runs(node bridge.NodeID, epoch string) bool
 	// Watched tells whether it would be known if the node lived.
 	Watched(node bridge.NodeID) bool
 	// Originate lets a node send the INVITE; the channel rings when it returns, at best.

@@ -52,7 +52,7 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 			w.there(ctx, &j, h, n, built.RemoteTag)
 			return
 		}
-		if leg.State == bridge.LegUp && call.Node == w.d.Node && w.r.cfg.Farm.Alive(w.d.Node, "") {
+		if leg.State == bridge.LegUp && call.Node == w.d.Node && w.r.cfg.Farm.Runs(w.d.Node, w.d.Epoch) {
 			w.end(ctx, &j, h, n, built.RemoteTag, ResultKept, nil) // it stood still, and nobody had the call meanwhile
 			return
 		}

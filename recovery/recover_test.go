@@ -277,6 +277,32 @@ func TestF18StoodStill(t *testing.T) {
 	}
 }
 
+// TestF4NewProcess: the node that comes back while its leg waits is another process. It keeps nothing, it takes the leg.
+func TestF4NewProcess(t *testing.T) {
+	w := newWorld(t, "call1")
+	w.put("c", "call1", "", "c.1")
+	r := w.recoverer(Config{})
+	w.mu.Lock()
+	w.healthy["call1"], w.ended = false, "e1"
+	w.mu.Unlock()
+	d := death("call1", "e1")
+	r.Dead(t.Context(), d)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // its leg is looked after
+		if legs, err := readLegs(t.Context(), w.bucket(BucketCrashLegs), d.key()); err == nil && len(legs) == 1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("nobody looks after the leg")
+		}
+	}
+	w.mu.Lock()
+	w.healthy["call1"] = true
+	w.mu.Unlock()
+	if l := w.crash(r, "call1", "e1")["sip-c.1"]; l.Result != ResultRecovered || l.Target != "call1" {
+		t.Errorf("%+v", l)
+	}
+}
+
 // TestF18BackBeforeBegun: the node is back before anybody has begun to recover it. Its fence falls again.
 func TestF18BackBeforeBegun(t *testing.T) {
 	w := newWorld(t, "call1")

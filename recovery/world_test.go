@@ -42,6 +42,7 @@ type world struct {
 	kept    map[string]bool
 	living  map[string]bool // SIP addresses
 	packets int64
+	ended   string        // epoch of a process that is gone, though its node lives
 	slow    time.Duration // phones answer so much later
 }
 
@@ -119,6 +120,12 @@ func (w *world) Alive(node bridge.NodeID, sip string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.healthy[node] || w.living[sip]
+}
+
+func (w *world) Runs(node bridge.NodeID, epoch string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.healthy[node] && epoch != w.ended
 }
 
 func (w *world) Watched(node bridge.NodeID) bool { return !strings.HasPrefix(string(node), "foreign") }

@@ -219,12 +219,11 @@ type ariFarm struct {
 	clients  map[string]*ari.Client // by ARI URL without account
 	sentinel *recovery.Sentinel
 
-	mu        sync.Mutex
-	drained   map[bridge.NodeID]bool   // by the operator
-	addresses map[bridge.NodeID]string // of their ARI, as the bridge role knows it
+	mu      sync.Mutex
+	records map[bridge.NodeID]bridge.Node // as the bridge role has them, or the operator's drain
 }
 
-// watch follows the operator's drains.
+// watch follows what the bridge role says of the nodes.
 func (f *ariFarm) watch(ctx context.Context) error {
 	nodes, err := f.store.Bucket(ctx, bridge.BucketNodes)
 	if err != nil {
@@ -240,11 +239,10 @@ func (f *ariFarm) watch(ctx context.Context) error {
 			continue
 		}
 		f.mu.Lock()
-		if f.drained == nil {
-			f.drained, f.addresses = map[bridge.NodeID]bool{}, map[bridge.NodeID]string{}
+		if f.records == nil {
+			f.records = map[bridge.NodeID]bridge.Node{}
 		}
-		f.addresses[n.ID] = n.ARI
-		f.drained[n.ID] = n.State == bridge.NodeDrain
+		f.records[n.ID] = n
 		f.mu.Unlock()
 	}
 	<-ctx.Done()
@@ -259,16 +257,38 @@ func orderly(ctx context.Context, err error) error {
 	return err
 }
 
+// Healthy are those that live, are not drained, and that the bridge role controls: a channel that is answered before it has the event stream of its
+// node (that process's, not the one's before) meets no application, and Asterisk ends it, with a BYE in the dialog.
 func (f *ariFarm) Healthy(role string) []bridge.NodeID {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []bridge.NodeID
 	for _, n := range f.sentinel.Nodes() {
-		if n.ID != "" && n.Verdict == recovery.Alive.String() && slices.Contains(n.Roles, role) && !f.drained[n.ID] {
+		rec := f.records[n.ID]
+		if n.ID != "" && n.Verdict == recovery.Alive.String() && slices.Contains(n.Roles, role) && rec.State == bridge.NodeUp && sameStart(rec.Epoch, n.Epoch) {
 			out = append(out, n.ID)
 		}
 	}
 	return out
+}
+
+// sameStart compares two forms of the time of a process's start: the bridge role's, and ARI's own.
+func sameStart(a, b string) bool {
+	t, err1 := startTime(a)
+	u, err2 := startTime(b)
+	return a == b || err1 == nil && err2 == nil && t.Equal(u)
+}
+
+func startTime(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		t, err = time.Parse("2006-01-02T15:04:05.999-0700", text)
+	}
+	return t, err
+}
+
+func (f *ariFarm) Runs(node bridge.NodeID, epoch string) bool {
+	return slices.ContainsFunc(f.sentinel.Nodes(), func(n recovery.NodeStatus) bool { return n.ID == node && n.Epoch == epoch && n.Lives() })
 }
 
 func (f *ariFarm) Alive(node bridge.NodeID, sip string) bool {
@@ -280,7 +300,7 @@ func (f *ariFarm) Alive(node bridge.NodeID, sip string) bool {
 // Watched goes by the name that a node has told, or by its record in the store, if it was dead when this process started.
 func (f *ariFarm) Watched(node bridge.NodeID) bool {
 	f.mu.Lock()
-	at := f.addresses[node]
+	at := f.records[node].ARI
 	f.mu.Unlock()
 	return f.clients[at] != nil || slices.ContainsFunc(f.sentinel.Nodes(), func(n recovery.NodeStatus) bool { return n.ID == node })
 }
