@@ -132,13 +132,20 @@ func TestB58Requests(t *testing.T) {
 				return m.Status() == 0 && (m.Method() == "UPDATE" || m.Method() == "INVITE") && !m.Resent
 			})
 			l.viaRoute(t, refresh)
-			if n, _ := refresh.CSeq(); n != l.d.FarCSeq+1 {
-				t.Errorf("the refresh has CSeq %d, want %d", n, l.d.FarCSeq+1)
+			number := l.d.FarCSeq + 1
+			if n, _ := refresh.CSeq(); n != number {
+				t.Errorf("the refresh has CSeq %d, want %d", n, number)
 			}
 			l.respond(t, refresh, 200, "OK", "", rawphone.Field{Name: "Require", Value: "timer"}, rawphone.Field{Name: "Session-Expires", Value: "90;refresher=uac"})
-			if ok := l.ask(t, "BYE", ""); ok.Status() != 200 {
-				t.Errorf("BYE after a refresh: %s", ok.Start)
+			if status, err := b.ari("DELETE", "channels/"+l.id, nil, nil); err != nil || status != 204 {
+				t.Fatalf("DELETE: %d, %v", status, err)
 			}
+			bye := l.take(t, "BYE after a refresh", 5*time.Second, isRequest("BYE"))
+			l.viaRoute(t, bye)
+			if n, _ := bye.CSeq(); n != number+1 {
+				t.Errorf("BYE has CSeq %d, want %d", n, number+1)
+			}
+			l.respond(t, bye, 200, "OK", "")
 		},
 	})
 }

@@ -351,8 +351,12 @@ func b55(t *testing.T, s *stricken) {
 	at := time.Now()
 	n.Kill()
 	s.recovered(t, legs, at)
-	found := s.crashes(t, 0, n.ID, at)
-	if len(found) != 1 || len(found[0].Legs) != len(legs) || found[0].Done.IsZero() {
+	var found []lab.Crash
+	eventually(t, "the crash is over", 10*time.Second, func() bool {
+		found = s.crashes(t, 0, n.ID, at)
+		return len(found) == 1 && !found[0].Done.IsZero()
+	})
+	if len(found[0].Legs) != len(legs) {
 		t.Fatalf("the report of %s: %+v", n.ID, found)
 	}
 	for _, leg := range found[0].Legs {

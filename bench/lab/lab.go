@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -39,6 +40,7 @@ type Config struct {
 	NoPIDFiles  bool                       // recovery sees the nodes over the network only
 	HEP         netip.AddrPort             // where farms and edge send HEP; default: to recovery
 	Watch       netip.Addr                 // where recovery is; default: Inside
+	Store       string                     // URL of a store that is not the lab's own; "": it has one
 	Bridge      []string                   // more flags of bridge
 	Edge        []string                   // more flags of sip
 	Enter       func(name string) []string // see farms.Config
@@ -88,14 +90,18 @@ func Start(ctx context.Context, cfg Config) (*Lab, error) {
 	l := &Lab{cfg: cfg, host: cfg.Phones, secret: make([]byte, 32), storing: make(chan error, 1)}
 	rand.Read(l.secret)
 	l.run, l.end = context.WithCancel(ctx)
-	st, err := store.New(store.Config{Listen: netip.AddrPortFrom(cfg.Inside, 4222), Token: store.TokenOf(l.secret)})
-	if err != nil {
-		return nil, err
-	}
 	// The store is not under test: it ends after all that writes to it.
 	life, done := context.WithCancel(context.WithoutCancel(ctx))
 	l.close = done
-	go func() { l.storing <- st.Run(life) }()
+	if cfg.Store == "" {
+		st, err := store.New(store.Config{Listen: netip.AddrPortFrom(cfg.Inside, 4222), Token: store.TokenOf(l.secret)})
+		if err != nil {
+			return nil, err
+		}
+		go func() { l.storing <- st.Run(life) }()
+	} else {
+		l.storing <- nil
+	}
 	bridge := append(l.StoreFlags(), cfg.Bridge...)
 	for i := range Callees {
 		bridge = append(bridge, "--user", l.directory(i))
@@ -105,6 +111,7 @@ func Start(ctx context.Context, cfg Config) (*Lab, error) {
 		recovery = append(l.StoreFlags(), cfg.Recovery...)
 	}
 	began := time.Now()
+	var err error
 	l.System, err = farms.Start(farms.Config{
 		Root: cfg.Root, Binary: cfg.Binary, Dir: cfg.Dir, Public: cfg.Public, Inside: cfg.Inside, Call: cfg.Call, Conference: cfg.Conference, Registrar: 1,
 		Modules: cfg.Modules, Capture: netip.AddrPortFrom(cfg.Watch, 9060), Watch: cfg.Watch, HEP: cfg.HEP, Bridge: bridge, Recovery: recovery,
@@ -145,7 +152,7 @@ func (l *Lab) StoreAddr() netip.AddrPort { return netip.AddrPortFrom(l.cfg.Insid
 
 // StoreFlags lead a role to it, with the secret that it asks for, and by which crashes are sealed.
 func (l *Lab) StoreFlags() []string {
-	return []string{"--store", "nats://" + l.StoreAddr().String(), "--secret", hex.EncodeToString(l.secret)}
+	return []string{"--store", cmp.Or(l.cfg.Store, "nats://"+l.StoreAddr().String()), "--secret", hex.EncodeToString(l.secret)}
 }
 
 // StoreToken lets somebody in who has got that far, and does not have the secret.

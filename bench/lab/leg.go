@@ -45,6 +45,7 @@ type Leg struct {
 	ring      bool
 	refuse    int // status for re-INVITEs
 	refusals  int // how many of them
+	before    func()
 	pending   bool
 	direction string
 	seen      Seen
@@ -184,6 +185,10 @@ func (l *Leg) inside(m *rawphone.Message, method string) {
 			return
 		}
 		if !m.Resent {
+			if l.before != nil {
+				l.before()
+				l.before = nil
+			}
 			l.d.Refresh(m)
 			l.seen.Invited = append(l.seen.Invited, time.Now())
 			l.seen.Direction = directionOf(m.Body)
@@ -264,6 +269,13 @@ func (l *Leg) Refuse(status, times int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refuse, l.refusals = status, times
+}
+
+// Before is called once, when the next re-INVITE has come and before its 200 goes out.
+func (l *Leg) Before(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.before = f
 }
 
 // Dialog is a copy of the phone's call; nil before there is one.
