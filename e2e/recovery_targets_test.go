@@ -61,15 +61,20 @@ func b49NeverAcked(t *testing.T, s *stricken) {
 		return n
 	}
 	n.Kill()
-	eventually(t, "every phone has answered the target", 10*time.Second, func() bool {
-		return lab.All(legs, func(p *lab.Leg) bool { return len(p.Seen().Invited) > 0 })
-	})
+	answered := func() (n int) {
+		for _, p := range legs {
+			n += len(p.Seen().Invited)
+		}
+		return n
+	}
+	eventually(t, "a phone has answered the target", 10*time.Second, func() bool { return answered() > 0 })
 	if err := <-stopped; err != nil {
 		t.Fatal(err)
 	}
-	before := acks()
-	t.Logf("%d phones have sent their 200, %d of them have an ACK; now their node dies", len(legs), before)
-	if before == len(legs) {
+	pause(t, 100*time.Millisecond) // other INVITEs may be on their way
+	if n, of := acks(), answered(); n < of {
+		t.Logf("%d phones have sent their 200, %d have an ACK; now their node dies", of, n)
+	} else {
 		t.Log("NOT JUDGED: every ACK was quicker than the signal")
 	}
 	other.Kill()
