@@ -144,10 +144,13 @@ func TestRecoveryOfRealCalls(t *testing.T) {
 			c.test(t, s)
 			s.Clear()
 			s.whole(t)
-			// Every call ended, so nothing may be left of one.
+			// Every call ended, so nothing may be left of one. A conference waits for others.
 			s.api.Until("no call is left", func(calls []bridgetest.Call) bool {
 				return !slices.ContainsFunc(calls, func(c bridgetest.Call) bool { return c.Conference == "" })
 			})
+			for _, c := range s.api.Calls() {
+				s.api.Must("DELETE", "/v1/conferences/"+c.Conference, nil)
+			}
 		}) {
 			break // what comes next would begin with the ruins
 		}
