@@ -47,6 +47,21 @@ func TestB19PortsReturn(t *testing.T) {
 	}
 }
 
+// TestB19Defaults: those that the behaviour names, the marking of packets (B20), and that all can be switched off.
+func TestB19Defaults(t *testing.T) {
+	var c Config
+	if err := c.validate(); err != nil {
+		t.Fatal(err)
+	}
+	if c.Timeout != time.Minute || c.SilentTimeout != time.Hour || c.DeleteDelay != 30*time.Second || c.TOS != 184 {
+		t.Errorf("%v, %v, %v, TOS %d", c.Timeout, c.SilentTimeout, c.DeleteDelay, c.TOS)
+	}
+	c = Config{Timeout: -1, SilentTimeout: -1, DeleteDelay: -1, TOS: -1}
+	if err := c.validate(); err != nil || c.Timeout > 0 || c.SilentTimeout > 0 || c.DeleteDelay > 0 || c.TOS != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 // TestB19Timeouts uses an injected clock.
 func TestB19Timeouts(t *testing.T) {
 	r := newRig(t, Config{DeleteDelay: 30 * time.Second})

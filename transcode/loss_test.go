@@ -21,6 +21,13 @@ func TestB30LossIsConcealed(t *testing.T) {
 			if s := p.Stats(); s.Concealed != 1 || s.Late+s.Malformed+s.Wild+s.Silences != 0 {
 				t.Errorf("%d lost: %+v", lost, s)
 			}
+			// In the place of the first lost frame something sounds, as loud as before within 10 dB; codecs are up to 10 ms late.
+			rate := naturalRate(to)
+			pcm, ms := decodeStream(t, to, rate, out), rate/1000
+			before, gap := power(pcm[200*ms:400*ms]), power(pcm[405*ms:415*ms])
+			if gap < before/10 {
+				t.Errorf("%d lost: %.0f where the loss was, %.0f before", lost, gap, before)
+			}
 		}
 	})
 }
