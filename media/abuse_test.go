@@ -11,6 +11,7 @@ import (
 func TestF35TranscoderAbuse(t *testing.T) {
 	needOpus(t)
 	r := newRig(t, Config{})
+	r.clock.freeze()
 	a, b := newPeer(t, 1), newPeer(t, 2)
 	r.connect(toFarm("c", "a", a.body("RTP/AVP", "96 9 8 101", "rtpmap:96 opus/48000/2", "rtpmap:101 telephone-event/8000")), a, b,
 		b.body("RTP/AVP", "0 101", "rtpmap:101 telephone-event/8000"))
@@ -46,6 +47,14 @@ func TestF35TranscoderAbuse(t *testing.T) {
 	if out > 12*in {
 		t.Errorf("%d packets made of %d", out, in)
 	}
+	// The audio of paceBurst, and of the last packet that began within it.
+	if most := uint64((paceBurst + 440) / 20); out > most {
+		t.Errorf("%d packets made at once, want %d at most", out, most)
+	}
+	if late := after.Drops["pace"] - before.Drops["pace"]; late < in/2 {
+		t.Errorf("%d of %d packets were too many", late, in)
+	}
+	r.clock.advance(2 * time.Second)
 	for range 3 {
 		a.send(a.packet(96, silence))
 	}
@@ -65,15 +74,50 @@ func TestF35TranscoderAbuse(t *testing.T) {
 		l, b := &s.legs[0], make([]byte, 12+len(long), 2048)
 		b[0], b[1] = 0x80, 96
 		copy(b[12:], long)
-		ssrc, packet := uint32(0), 12+len(long)
+		ssrc, packet, now := uint32(0), 12+len(long), r.clock.now()
 		allocations <- testing.AllocsPerRun(200, func() {
 			ssrc++
 			binary.BigEndian.PutUint32(b[8:], ssrc)
 			binary.BigEndian.PutUint32(b[4:], ssrc*1e6)
-			s.transcode(l, &s.legs[1], s.cur, b[:packet], 12, r.clock.now())
+			now = now.Add(300 * time.Millisecond)
+			s.transcode(l, &s.legs[1], s.cur, b[:packet], 12, now)
 		})
 	})
 	if n := <-allocations; n != 0 {
 		t.Errorf("%v allocations for each packet", n)
+	}
+}
+
+// TestF35Pace: a voice is never held up, nor one whose packets a network kept for a second; twice a voice is the bound, whoever asks for more.
+func TestF35Pace(t *testing.T) {
+	const frame = 20 * time.Millisecond
+	now := time.Unix(1000, 0)
+	var p pace
+	count := func(n int, every time.Duration, cost time.Duration) (passed int) {
+		for range n {
+			now = now.Add(every)
+			if p.allows(now) {
+				p.add(cost)
+				passed++
+			}
+		}
+		return passed
+	}
+	for _, ptime := range []time.Duration{10, 20, 60} {
+		if n := count(6000, ptime*time.Millisecond, ptime*time.Millisecond); n != 6000 {
+			t.Errorf("%d of 6000 packets of %d ms", n, ptime)
+		}
+	}
+	now = now.Add(time.Second)
+	if n := count(50, 0, frame); n != 50 {
+		t.Errorf("%d of 50 packets that a network kept for a second", n)
+	}
+	if n := count(3000, frame, frame); n != 3000 {
+		t.Errorf("%d of 3000 behind them", n)
+	}
+	// A minute of 1000 packets a second of 120 ms each: 120 s of audio are made, and the burst.
+	made := time.Duration(count(60000, time.Millisecond, 120*time.Millisecond)) * 120 * time.Millisecond
+	if made < 100*time.Second || made > 123*time.Second {
+		t.Errorf("%v of audio in a minute", made)
 	}
 }

@@ -23,13 +23,14 @@ const (
 	dropSend                          // the socket refused the packet
 	dropBlocked                       // block media, block DTMF, silence media or play media
 	dropJoined                        // from a party whose place a joined stream has taken
+	dropPace                          // to be converted, and more than twice the audio that passes in the time
 	numDrops
 )
 
 // dropNames are the label values of the metrics exporter, in the order of the constants.
 var dropNames = [numDrops]string{
 	"short", "class", "stun", "dtls", "no-key", "no-route", "source", "auth", "replay", "payload-type", "payload", "hold", "rtcp",
-	"seal", "send", "blocked", "joined",
+	"seal", "send", "blocked", "joined", "pace",
 }
 
 func (d dropReason) String() string {

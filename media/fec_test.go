@@ -27,6 +27,7 @@ func TestB30FECFollowsReports(t *testing.T) {
 		for i := range len(speech) / 160 {
 			var payload [160]byte
 			g711.EncodeULaw(payload[:], speech[160*i:160*i+160])
+			r.clock.advance(20 * time.Millisecond)
 			b.send(b.packet(0, payload[:]))
 			p := a.recv()
 			if ssrc = p.SSRC; len(p.Payload) > 1 && p.Payload[0]>>3 < 12 && p.Payload[0]&3 == 0 && p.Payload[1]&0x40 != 0 {

@@ -214,6 +214,10 @@ func (l *leg) accepts(latch *nat.Latch, authenticated bool, pkt *udp.Packet) boo
 // transcode gives the payload to the pipe and sends what comes out of it; b is the opened packet.
 func (s *stream) transcode(l, peer *leg, r *route, b []byte, hdr int, now time.Time) {
 	f, o, w := &r.flows[l.side], &peer.out, s.worker
+	if !l.pace.allows(now) {
+		l.drop(dropPace)
+		return
+	}
 	pt, ssrc := b[1]&typeMask, binary.BigEndian.Uint32(b[8:])
 	payload := unpadded(b, hdr)
 	if o.pipe != f.pipe || o.source != ssrc {
@@ -233,11 +237,14 @@ func (s *stream) transcode(l, peer *leg, r *route, b []byte, hdr int, now time.T
 		}
 	}
 	f.pipe.Push(in)
+	made := time.Duration(0)
 	for {
 		out, ok := f.pipe.Next()
 		if !ok {
+			l.pace.add(made)
 			return
 		}
+		made += f.pipe.FrameTime()
 		if rtpHeaderMin+len(out.Payload) > txBufferSize {
 			l.drop(dropPayload)
 			continue

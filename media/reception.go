@@ -133,7 +133,8 @@ type impairment struct {
 
 // impairmentOf finds the values of a codec by its encoding name: ITU-T G.113 appendix I, for the wideband Ie of G.722 appendix IV.
 // Unknown codecs count as G.711 with concealment. Opus has no entry: chosen by us are the Ie of G.722.2 at 23.85 kbit/s and a
-// robustness above that of G.711, as in-band FEC repairs single losses; for G.722 one that concealment by repetition gives.
+// robustness above that of G.711, as in-band FEC repairs single losses; for G.722 one that concealment by repetition gives; for G.726 that of G.729,
+// as both adapt.
 func impairmentOf(name string) impairment {
 	switch strings.ToUpper(name) {
 	case "OPUS":
@@ -142,6 +143,14 @@ func impairmentOf(name string) impairment {
 		return impairment{ie: 13, bpl: 13, wide: true}
 	case "G729":
 		return impairment{ie: 11, bpl: 19}
+	case "G726-40":
+		return impairment{ie: 2, bpl: 19}
+	case "G726-32":
+		return impairment{ie: 7, bpl: 19}
+	case "G726-24":
+		return impairment{ie: 25, bpl: 19}
+	case "G726-16":
+		return impairment{ie: 50, bpl: 19}
 	case "GSM":
 		return impairment{ie: 20, bpl: 10}
 	case "G723":

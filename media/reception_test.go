@@ -42,6 +42,22 @@ func TestReceptionFollowsRFC3550(t *testing.T) {
 	}
 }
 
+// TestB25Jitter: every second packet comes 10 ms late, so that the transit changes by 10 ms each time: RFC 3550 A.8 makes 10 ms of it.
+func TestB25Jitter(t *testing.T) {
+	var r reception
+	now := time.Unix(1000, 0)
+	for i := range 200 {
+		at := now.Add(time.Duration(i) * 20 * time.Millisecond)
+		if i%2 == 1 {
+			at = at.Add(10 * time.Millisecond)
+		}
+		r.packet(7, uint16(i), uint32(160*i), 172, at, 8000)
+	}
+	if j := time.Duration(r.jitter.Load()); j < 9900*time.Microsecond || j > 10100*time.Microsecond {
+		t.Errorf("jitter %v, want 10 ms", j)
+	}
+}
+
 // TestB25OpinionPerCodec: the better codec has the better opinion, and loss costs each what G.113 says.
 func TestB25OpinionPerCodec(t *testing.T) {
 	score := func(name string, lost int64) float64 { return mos(name, 1000-lost, lost, 0, 40*time.Millisecond) }

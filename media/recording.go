@@ -16,7 +16,7 @@ import (
 // Recording of calls (behaviour 24): what each party says, decrypted and before any conversion, as a pcap file and as WAV files per
 // direction and mixed. A packet on its way:
 //
-//  1. The worker finds a tap at the stream and copies the packet into its ring (recording_ring.go): no lock, no allocation,
+//  1. The worker finds a tap at the stream and copies the packet into its ring (recordRing): no lock, no allocation,
 //     never a wait. A full ring is a counted loss of the recording, not of the call.
 //  2. The engine's one writer empties the rings (recording_writer.go), places the audio on the call's timeline and mixes it
 //     (recording_track.go).

@@ -69,6 +69,7 @@ type leg struct {
 	refreshed  uint64     // packets at the last tick
 	loss       uint8      // percent of what we send, as the party reports it
 	injectType uint8
+	pace       pace // of what the party sends, where it is converted
 
 	rare atomic.Pointer[rarely] // made by control when it is first asked for; nil: nothing of it
 

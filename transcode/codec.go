@@ -3,6 +3,7 @@ package transcode
 import (
 	"rtcedge/transcode/g711"
 	"rtcedge/transcode/g722"
+	"rtcedge/transcode/g726"
 	"rtcedge/transcode/opus"
 )
 
@@ -54,6 +55,18 @@ func (g narrowG722Decoder) decode(pcm []int16, payload []byte) int {
 func (g narrowG722Decoder) conceal([]int16, []byte) bool { return false }
 func (g narrowG722Decoder) reset()                       { g.d.Reset() }
 
+type g726Decoder struct {
+	d    *g726.Decoder
+	rate g726.Rate
+}
+
+func (g g726Decoder) samples(payload []byte) (int, bool) {
+	return g726.Samples(g.rate, len(payload)), len(payload) > 0
+}
+func (g g726Decoder) decode(pcm []int16, payload []byte) int { return g.d.Decode(pcm, payload) }
+func (g g726Decoder) conceal([]int16, []byte) bool           { return false }
+func (g g726Decoder) reset()                                 { g.d.Reset() }
+
 type opusDecoder struct {
 	d    *opus.Decoder
 	rate int
@@ -87,6 +100,10 @@ type narrowG722Encoder struct{ e *g722.Encoder }
 func (g narrowG722Encoder) encode(payload []byte, frame []int16) int {
 	return g.e.EncodeNarrow(payload, frame)
 }
+
+type g726Encoder struct{ e *g726.Encoder }
+
+func (g g726Encoder) encode(payload []byte, frame []int16) int { return g.e.Encode(payload, frame) }
 
 type opusEncoder struct{ e *opus.Encoder }
 

@@ -8,7 +8,7 @@
 //     next arrival, so a swap of neighbours is undone before the decoder; everything else passes at once.
 //  2. conceal (plc.go, opus): a hole of the numbering is filled, by Opus FEC where the next packet has it, else by the last
 //     pitch period with a fade; a hole of the timestamps alone is silence (DTX) and becomes a hole of the outgoing ones.
-//  3. decode (g711, g722, opus, l16.go) into 16 bit mono at the codec's own rate; Opus decodes at the far side's rate.
+//  3. decode (g711, g722, g726, opus, l16.go) into 16 bit mono at the codec's own rate; Opus decodes at the far side's rate.
 //  4. DTMF (dtmf.go, event.go): tones become events where only the far side knows RFC 4733, events become tones where it does not.
 //  5. resample (resample.go) between 8 and 16 kHz.
 //  6. frame: samples gather to the far side's ptime; a remainder waits for the next packet.
@@ -18,6 +18,6 @@
 //
 // No packet allocates. The work of one Push is bounded: at most two packets of 120 ms and 100 ms of concealment are coded.
 //
-// RFC 3550 (numbering), 3551 (PCMU, PCMA, G722, L16), 3389 (comfort noise), 4733 (telephone-event), 6716 and 7587 (Opus),
-// ITU-T G.711 and G.722.
+// RFC 3550 (numbering), 3551 (PCMU, PCMA, G722, G726, L16), 3389 (comfort noise), 4733 (telephone-event), 6716 and 7587 (Opus),
+// ITU-T G.711, G.722 and G.726.
 package transcode

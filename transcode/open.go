@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"rtcedge/transcode/g722"
+	"rtcedge/transcode/g726"
 	"rtcedge/transcode/opus"
 )
 
@@ -11,10 +12,10 @@ import (
 func audioRate(f, peer Format) int {
 	switch f.Codec {
 	case G722:
-		if peer.Codec == PCMU || peer.Codec == PCMA || peer.Codec == L16 && peer.Rate == 8000 {
-			return 8000 // the other end has no use for the higher band
+		if peer.Codec == G722 || peer.Codec == Opus || peer.Codec == L16 && peer.Rate == 16000 {
+			return 16000
 		}
-		return 16000
+		return 8000 // the other end has no use for the higher band
 	case L16:
 		return f.Rate
 	case Opus:
@@ -48,6 +49,9 @@ func newDecoder(f Format, rate int) (decoder, error) {
 		}
 		return opusDecoder{d, rate}, nil
 	}
+	if r := g726Rate(f.Codec); r != 0 {
+		return g726Decoder{g726.NewDecoder(r), r}, nil
+	}
 	return nil, fmt.Errorf("open decoder: %s carries no voice that can be decoded", f.Codec)
 }
 
@@ -74,6 +78,9 @@ func newEncoder(cfg *PipeConfig, rate, frame int) (encoder, int, error) {
 		// Twice the mean for the peaks of a variable rate, and one frame's limit (RFC 6716 section 3.4, R2).
 		size := min(2*ec.Bitrate/8*frame/rate+64, 1275)
 		return opusEncoder{e}, size, nil
+	}
+	if r := g726Rate(cfg.To.Codec); r != 0 {
+		return g726Encoder{g726.NewEncoder(r)}, frame * int(r) / 8, nil
 	}
 	return nil, 0, fmt.Errorf("open encoder: %s carries no voice that can be encoded", cfg.To.Codec)
 }

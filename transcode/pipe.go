@@ -200,6 +200,9 @@ func (p *Pipe) SetLoss(percent int) {
 	}
 }
 
+// FrameTime is how long an outgoing packet of voice lasts.
+func (p *Pipe) FrameTime() time.Duration { return p.cfg.To.PTime }
+
 // Stats returns the counters.
 func (p *Pipe) Stats() Stats { return p.stats }
 

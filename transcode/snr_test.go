@@ -12,7 +12,7 @@ func opusSamples(payload []byte) (int, bool) { return opus.Samples(payload, 4800
 // The tone's signal to noise ratio that a conversion must reach: that of its worse codec, less what a second coding of equal noise costs, in dB. The stack that this
 // one replaces had 41 for PCMU, 43 for PCMA, 39 for G.722 and 33 for Opus.
 func toneBound(from, to Format) float64 {
-	bound := map[Codec]float64{PCMU: 37, PCMA: 37, G722: 39, Opus: 33, L16: 60}
+	bound := map[Codec]float64{PCMU: 37, PCMA: 37, G722: 39, Opus: 33, L16: 60, G726R32: 28, G726R24: 19}
 	return min(bound[from.Codec], bound[to.Codec]) - 3.1
 }
 
@@ -69,7 +69,7 @@ func TestB31ChirpSNR(t *testing.T) {
 	}
 	// The chirp's first three seconds stay in the telephone band.
 	wide, narrow = wide[:3*16000], narrow[:3*8000]
-	bounds := map[Codec]float64{PCMU: 30, PCMA: 30, G722: 14, Opus: -3, L16: 40}
+	bounds := map[Codec]float64{PCMU: 30, PCMA: 30, G722: 14, Opus: -3, L16: 40, G726R32: 15, G726R24: 10}
 	pairs(t, func(t *testing.T, from, to Format) {
 		source := narrow
 		if naturalRate(from) == 16000 {

@@ -17,7 +17,10 @@ var (
 	l16n  = Format{Codec: L16, Rate: 8000, Channels: 1}
 	l16w  = Format{Codec: L16, Rate: 16000, Channels: 1}
 
-	voices = []Format{pcmu, pcma, g722f, opusf, l16n, l16w}
+	g726f = Format{Codec: G726R32, Rate: 8000, Channels: 1}
+	g724f = Format{Codec: G726R24, Rate: 8000, Channels: 1} // its codes lie across bytes
+
+	voices = []Format{pcmu, pcma, g722f, opusf, l16n, l16w, g726f, g724f}
 )
 
 func name(f Format) string {

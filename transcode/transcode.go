@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"rtcedge/transcode/g711"
+	"rtcedge/transcode/g726"
 	"rtcedge/transcode/opus"
 )
 
@@ -21,7 +22,26 @@ const (
 	L16
 	TelephoneEvent // RFC 4733
 	ComfortNoise   // RFC 3389
+	G726R16        // ITU-T G.726, RFC 3551 section 4.5.4
+	G726R24
+	G726R32
+	G726R40
 )
+
+// g726Rate is the rate of a G.726, of which there are four; 0 for other codecs.
+func g726Rate(c Codec) g726.Rate {
+	switch c {
+	case G726R16:
+		return g726.Rate16
+	case G726R24:
+		return g726.Rate24
+	case G726R32:
+		return g726.Rate32
+	case G726R40:
+		return g726.Rate40
+	}
+	return 0
+}
 
 // String returns the encoding name as an SDP rtpmap spells it.
 func (c Codec) String() string {
@@ -40,6 +60,14 @@ func (c Codec) String() string {
 		return "telephone-event"
 	case ComfortNoise:
 		return "CN"
+	case G726R16:
+		return "G726-16"
+	case G726R24:
+		return "G726-24"
+	case G726R32:
+		return "G726-32"
+	case G726R40:
+		return "G726-40"
 	}
 	return "unknown"
 }
@@ -77,6 +105,12 @@ func Lookup(name string, rate, channels int, params string) (Format, bool) {
 		f.Codec, ok = TelephoneEvent, rate >= 8000 && rate <= 48000 && channels == 1
 	case strings.EqualFold(name, "CN"):
 		f.Codec, ok = ComfortNoise, narrow
+	default:
+		for _, c := range []Codec{G726R16, G726R24, G726R32, G726R40} {
+			if strings.EqualFold(name, c.String()) {
+				f.Codec, ok = c, narrow
+			}
+		}
 	}
 	if !ok {
 		return Format{}, false
@@ -87,7 +121,7 @@ func Lookup(name string, rate, channels int, params string) (Format, bool) {
 // CanEncode reports if this build can produce the codec. Opus needs libopus, so a build without cgo cannot.
 func CanEncode(c Codec) bool {
 	switch c {
-	case PCMU, PCMA, G722, L16:
+	case PCMU, PCMA, G722, L16, G726R16, G726R24, G726R32, G726R40:
 		return true
 	case Opus:
 		return opus.CanEncode
@@ -98,7 +132,7 @@ func CanEncode(c Codec) bool {
 // CanDecode reports if this build can read the codec.
 func CanDecode(c Codec) bool {
 	switch c {
-	case PCMU, PCMA, G722, L16, Opus:
+	case PCMU, PCMA, G722, L16, Opus, G726R16, G726R24, G726R32, G726R40:
 		return true
 	}
 	return false

@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"transcode":      {"transcode/*"},
 	"transcode/g711": nil,
 	"transcode/g722": nil,
+	"transcode/g726": nil,
 	"transcode/opus": nil,
 
 	"nat":     nil,
