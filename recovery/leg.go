@@ -101,6 +101,7 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 				return
 			}
 		}
+		w.rep.step(n, "claimed")
 		before := w.heard(ctx, j.leg.SIPCallID, built.RemoteTag)
 		w.r.move(j.leg.SIPCallID, true)
 		last = w.try(ctx, &j, h, ch, s, n)
@@ -111,12 +112,12 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 		try++
 		if errors.Is(last, errPending) {
 			// RFC 3261, section 14.1: who does not own the Call-ID waits for up to 2 s.
-			w.rep.step(n, "491")
+			w.rep.halt(n, "491")
 			s.give()
 			sleep(ctx, time.Duration(100+rand.IntN(1900))*time.Millisecond)
 			continue
 		}
-		w.rep.step(n, "again: "+last.Error())
+		w.rep.halt(n, "again: "+last.Error())
 		avoid = append(avoid, node)
 		sleep(ctx, captureLag)
 	}
@@ -130,7 +131,7 @@ func (w *rescue) inherited(ctx context.Context, j *job, h *held, s *slot, n int,
 	if h.Channel == "" {
 		return false
 	}
-	w.rep.step(n, "channel of the former controller")
+	w.rep.halt(n, "channel of the former controller")
 	w.r.move(j.leg.SIPCallID, true)
 	outcome := w.await(ctx, j, h, s, n)
 	w.r.move(j.leg.SIPCallID, false)
@@ -250,7 +251,7 @@ func (w *rescue) declare(ctx context.Context, h *held) bool {
 
 // try places the channel and waits until the bridge role has it, or it is certain that it never will.
 func (w *rescue) try(ctx context.Context, j *job, h *held, ch Channel, s *slot, n int) error {
-	w.rep.change(n, func(l *LegReport) { l.Target = h.Target })
+	w.rep.target(n, h.Target)
 	ask, cancel := context.WithTimeout(ctx, 3*time.Second)
 	err := w.r.cfg.Farm.Originate(ask, h.Target, ch)
 	cancel()
@@ -354,7 +355,7 @@ func (w *rescue) there(ctx context.Context, j *job, h *held, n int, tag string) 
 		w.end(ctx, j, h, n, tag, ResultClosed, errors.New("the call ended meanwhile"))
 		return
 	}
-	w.rep.change(n, func(l *LegReport) { l.Target = leg.Node })
+	w.rep.target(n, leg.Node)
 	w.end(ctx, j, h, n, tag, ResultRecovered, nil)
 }
 

@@ -46,7 +46,7 @@ func TestB51BothLegsMeet(t *testing.T) {
 		for _, s := range l.Steps {
 			names = append(names, s.Name)
 		}
-		if want := []string{"found", "dialog", "turn", "invite", "answered", "recovered", "rtp"}; !slices.Equal(names, want) {
+		if want := []string{"found", "dialog", "turn", "claimed", "invite", "answered", "recovered", "rtp"}; !slices.Equal(names, want) {
 			t.Errorf("%s: timeline %v, want %v", id, names, want)
 		}
 	}

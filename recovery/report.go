@@ -7,10 +7,12 @@ import (
 	"sync"
 	"time"
 
+	"rtcedge/bridge"
 	"rtcedge/internal/store"
 )
 
-// report keeps the timeline of a crash and writes it to the store in the background: each leg by itself.
+// report keeps the timeline of a crash and writes it to the store in the background: each leg by itself, and not at each step, since the calls' own records
+// go the same way at that time.
 type report struct {
 	legs  *store.Bucket
 	key   string // of the crash
@@ -35,7 +37,7 @@ func (r *report) add(j *job) int {
 	}
 	l := &r.list[n]
 	l.Result, l.Reason = ResultPending, ""
-	l.Steps = append(l.Steps, Step{step, time.Now()})
+	r.stepLocked(n, step)
 	r.writeLocked(n)
 	return n
 }
@@ -53,25 +55,43 @@ func (r *report) pending() map[int]LegReport {
 	return out
 }
 
-func (r *report) change(n int, f func(*LegReport)) {
+// target notes the node that is asked.
+func (r *report) target(n int, node bridge.NodeID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f(&r.list[n])
+	r.list[n].Target = node
+}
+
+// step notes a step that others follow soon: it is written with them.
+func (r *report) step(n int, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stepLocked(n, name)
+}
+
+// halt notes a step behind which the leg waits, or the last one, and writes.
+func (r *report) halt(n int, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stepLocked(n, name)
 	r.writeLocked(n)
 }
 
-func (r *report) step(n int, name string) {
-	r.change(n, func(l *LegReport) { l.Steps = append(l.Steps, Step{name, time.Now()}) })
+func (r *report) stepLocked(n int, name string) {
+	l := &r.list[n]
+	l.Steps = append(l.Steps, Step{name, time.Now()})
 }
 
 func (r *report) end(n int, result string, why error) {
-	r.change(n, func(l *LegReport) {
-		l.Result = result
-		if why != nil {
-			l.Reason = why.Error()
-		}
-		l.Steps = append(l.Steps, Step{result, time.Now()})
-	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := &r.list[n]
+	l.Result = result
+	if why != nil {
+		l.Reason = why.Error()
+	}
+	r.stepLocked(n, result)
+	r.writeLocked(n)
 }
 
 func (r *report) writeLocked(n int) {

@@ -196,7 +196,7 @@ func (w *rescue) inherit() {
 		if _, leg, _, gone := w.roster.leg(&j); gone {
 			w.rep.end(n, ResultClosed, errors.New("the call ended meanwhile"))
 		} else {
-			w.rep.change(n, func(l *LegReport) { l.Target = leg.Node })
+			w.rep.target(n, leg.Node)
 			w.rep.end(n, ResultRecovered, nil)
 		}
 	}

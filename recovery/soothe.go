@@ -54,7 +54,7 @@ func (r *Recoverer) soothed(ctx context.Context, callID, tag string) {
 // Chosen by us.
 const (
 	rtpWait  = 3 * time.Second // for both legs of a call: the first that is back hears nothing before the other one is
-	rtpFirst = 30 * time.Millisecond
+	rtpFirst = 50 * time.Millisecond
 )
 
 // listen notes when the farm is heard again (B55): before says how many packets had come from it when the INVITE left.
@@ -65,10 +65,10 @@ func (w *rescue) listen(ctx context.Context, callID, tag string, before <-chan i
 	ctx, cancel := context.WithTimeout(ctx, rtpWait)
 	defer cancel()
 	last := <-before
-	for pause := rtpFirst; last >= 0; pause += pause / 3 {
+	for pause := rtpFirst; last >= 0; pause += pause / 2 {
 		if now, err := w.r.cfg.Media.Heard(ctx, callID, tag); err == nil {
 			if now > last || now < last && now > 0 { // the re-INVITE may begin a new stream, which counts from 0
-				w.rep.step(n, "rtp")
+				w.rep.halt(n, "rtp")
 				return
 			}
 			last = now

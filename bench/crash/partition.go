@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"rtcedge/bench/lab"
-	"rtcedge/e2e/farms"
 )
 
 // The machines of F18: each farm node and recovery have a network namespace of their own, on a bridge; edge, media, bridge role, store and phones
@@ -116,7 +115,7 @@ func partition(ctx context.Context, l *bench) error {
 	if err != nil {
 		return err
 	}
-	n, legs, err := l.struck("call", l.Legs)
+	n, _, err := l.struck("call", l.Legs)
 	if err != nil {
 		return err
 	}
@@ -181,9 +180,6 @@ func partition(ctx context.Context, l *bench) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	if err := l.nodeCutOff(ctx, n, legs); err != nil {
-		return err
-	}
 	return l.FarewellBoth(ctx, pairs)
 }
 
@@ -198,7 +194,15 @@ func (l *bench) hearing() (n int) {
 }
 
 // nodeCutOff takes a node away from everybody for 5 s, and lets it come back alive: its calls have one owner, which is another node.
-func (l *bench) nodeCutOff(ctx context.Context, n *farms.Node, legs []*lab.Leg) error {
+func nodeCutOff(ctx context.Context, l *bench) error {
+	pairs, err := l.Pairs(ctx, min(l.cfg.calls, 20))
+	if err != nil {
+		return err
+	}
+	n, legs, err := l.struck("call", l.Legs)
+	if err != nil {
+		return err
+	}
 	l.Mark()
 	port := map[string]string{"call1": "crash1", "call2": "crash2"}[n.ID]
 	at := time.Now()
@@ -213,7 +217,7 @@ func (l *bench) nodeCutOff(ctx context.Context, n *farms.Node, legs []*lab.Leg) 
 	l.Printf("%s is cut off from everybody for 5 s and comes back with all its calls:", n.ID)
 	o.Print(l.Lab)
 	lab.Sleep(ctx, 3*time.Second) // it finds out, and is rid of them behind the fence
-	err := o.Judge(lab.Goal{})
+	err = o.Judge(lab.Goal{})
 	if o.Again > 0 {
 		err = errors.Join(err, fmt.Errorf("%d re-INVITEs beside the first: more than one owner", o.Again))
 	}
@@ -222,5 +226,8 @@ func (l *bench) nodeCutOff(ctx context.Context, n *farms.Node, legs []*lab.Leg) 
 			err = errors.Join(err, fmt.Errorf("%s after the return: %+v", p.Name, s))
 		}
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return l.FarewellBoth(ctx, pairs)
 }

@@ -28,7 +28,7 @@ func (l *bench) strikeRoom(ctx context.Context, phones []*lab.Leg, limit time.Du
 		return err
 	}
 	l.settled(ctx)
-	_, legs, at, err := l.killed("conference", phones)
+	legs, at, err := l.killedRoom(settings.node, phones)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,11 @@ func (l *bench) strikeRoom(ctx context.Context, phones []*lab.Leg, limit time.Du
 			return fmt.Errorf("%s hears nothing for %v", p.Name, gap.Round(time.Millisecond))
 		}
 	}
-	where, channels, err := l.Holder("conference")
+	rooms, err := l.rooms(ctx)
+	if err != nil || len(rooms) != 1 {
+		return fmt.Errorf("the conference is in %d places: %w", len(rooms), err)
+	}
+	where, err := l.node(rooms[0].Node)
 	if err != nil {
 		return err
 	}
@@ -55,9 +59,9 @@ func (l *bench) strikeRoom(ctx context.Context, phones []*lab.Leg, limit time.Du
 	for _, b := range bridges {
 		most = max(most, len(b.Channels))
 	}
-	l.Printf("%s has %d channels, %d of them in one bridge", where.ID, channels, most)
-	if most < len(legs)-1 { // one is on hold, outside of it
-		return fmt.Errorf("%d of %d are in one bridge again", most, len(legs))
+	l.Printf("%s has the conference now: %d of %d in one bridge, one on hold", where.ID, most, len(phones))
+	if most < len(phones)-1 {
+		return fmt.Errorf("%d of %d are in one bridge again", most, len(phones))
 	}
 	if err := l.furnished(ctx, where, settings); err != nil {
 		return err
@@ -104,7 +108,36 @@ func (l *bench) ask(ctx context.Context, method, path string, in, out any) error
 	return json.Unmarshal(text, out)
 }
 
-// rooms are the parts of the conference 7001, one per node that has some of it.
+// node is the farm node of a name.
+func (l *bench) node(id string) (*farms.Node, error) {
+	for _, n := range l.Nodes {
+		if n.ID == id {
+			return n, nil
+		}
+	}
+	return nil, fmt.Errorf("no node %s", id)
+}
+
+// killedRoom kills the node that has the conference, and says which phones' own dialogs were with it. The others came by another node and hear nothing either.
+func (l *bench) killedRoom(id string, phones []*lab.Leg) (legs []*lab.Leg, at time.Time, err error) {
+	n, err := l.node(id)
+	if err != nil {
+		return nil, at, err
+	}
+	if legs, err = lab.Held(n, phones); err != nil {
+		return nil, at, err
+	}
+	l.Printf("%s holds the conference: %d of %d phones speak to it, the others over another node", n.ID, len(legs), len(phones))
+	if len(legs) == 0 {
+		return nil, at, fmt.Errorf("no phone has a call on %s", n.ID)
+	}
+	l.Mark()
+	at = time.Now()
+	n.Kill()
+	return legs, at, nil
+}
+
+// rooms are the records of the conference 7001: one.
 func (l *bench) rooms(ctx context.Context) (list []room, err error) {
 	var calls []room
 	if err := l.ask(ctx, http.MethodGet, "/v1/calls", nil, &calls); err != nil {
@@ -119,48 +152,40 @@ func (l *bench) rooms(ctx context.Context) (list []room, err error) {
 }
 
 // furniture is who was made what by the API before the strike, by Call-ID.
-type furniture struct{ moderator, muted, held string }
+type furniture struct{ node, moderator, muted, held string }
 
-// furnish makes of the first participants at the node with most of them a moderator, one that is muted and one on hold, and has the conference recorded.
+// furnish makes of the first participants at the conference's node a moderator, one that is muted and one on hold, and has the conference recorded.
 func (l *bench) furnish(ctx context.Context, phones []*lab.Leg) (f furniture, err error) {
 	rooms, err := l.rooms(ctx)
-	if err != nil {
-		return f, err
+	if err != nil || len(rooms) != 1 {
+		return f, fmt.Errorf("the conference is in %d places: %w", len(rooms), err)
 	}
-	where, _, err := l.Holder("conference")
-	if err != nil {
-		return f, err
-	}
+	r := rooms[0]
+	f.node = r.Node
 	mine := map[string]bool{}
 	for _, p := range phones {
 		mine[p.Dialog().CallID] = true
 	}
-	for _, r := range rooms {
-		if r.Node != where.ID {
+	path := "/v1/calls/" + r.ID
+	todo := []struct {
+		do string
+		to *string
+	}{{"moderator", &f.moderator}, {"mute", &f.muted}, {"hold", &f.held}}
+	for _, leg := range r.Legs {
+		if len(todo) == 0 || !mine[leg.SIPCallID] {
 			continue
 		}
-		path := "/v1/calls/" + r.ID
-		todo := []struct {
-			do string
-			to *string
-		}{{"moderator", &f.moderator}, {"mute", &f.muted}, {"hold", &f.held}}
-		for _, leg := range r.Legs {
-			if len(todo) == 0 || !mine[leg.SIPCallID] {
-				continue
-			}
-			if err := l.ask(ctx, http.MethodPost, path+"/participants/"+leg.ID+"/"+todo[0].do, map[string]bool{"on": true}, nil); err != nil {
-				return f, err
-			}
-			*todo[0].to = leg.SIPCallID
-			todo = todo[1:]
+		if err := l.ask(ctx, http.MethodPost, path+"/participants/"+leg.ID+"/"+todo[0].do, map[string]bool{"on": true}, nil); err != nil {
+			return f, err
 		}
-		if len(todo) > 0 {
-			return f, fmt.Errorf("%s has too few participants: %+v", where.ID, r)
-		}
-		l.Printf("by the API: a moderator, one muted, one on hold, and the conference is recorded")
-		return f, l.ask(ctx, http.MethodPost, path+"/record", map[string]bool{"on": true}, nil)
+		*todo[0].to = leg.SIPCallID
+		todo = todo[1:]
 	}
-	return f, fmt.Errorf("no conference at %s: %+v", where.ID, rooms)
+	if len(todo) > 0 {
+		return f, fmt.Errorf("too few participants of their own at %s", r.Node)
+	}
+	l.Printf("by the API: a moderator, one muted, one on hold, and the conference is recorded; it is held by %s", r.Node)
+	return f, l.ask(ctx, http.MethodPost, path+"/record", map[string]bool{"on": true}, nil)
 }
 
 // furnished wants all of that to be there again, on a node: by the API, and the recording by the node itself.
@@ -194,7 +219,7 @@ func (l *bench) furnished(ctx context.Context, where *farms.Node, f furniture) e
 	}
 	l.Printf("on %s again: moderator %v, muted %v, on hold %v, recording %s %s", where.ID, moderators == 1, muted == 1, held == 1, recording, live.State)
 	if moderators != 1 || muted != 1 || held != 1 || live.State != "recording" {
-		return fmt.Errorf("not applied again: %+v", rooms)
+		return fmt.Errorf("not all of it is applied again")
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ var scenarios = []scenario{
 	{name: "F7", about: "SIGKILL of the node of a conference", nodes: [2]int{1, 2}, play: conference},
 	{name: "F13", about: "HOMER away, with a wrong token, lagging 4 s, losing 60 %, out of order", nodes: [2]int{2, 1}, change: withoutCapture, play: homer},
 	{name: "F18", about: "the network is cut for 1 s, 5 s and 30 s, one way and both, and loses 5 % and 20 %", nodes: [2]int{2, 2}, change: machines, play: partition},
+	{name: "F18node", about: "a node is cut off from everybody for 5 s and comes back with all its calls", nodes: [2]int{2, 2}, change: machines, play: nodeCutOff},
 	{name: "stall", about: "all call nodes stand still for 0.9 s: no crash, no recovery", nodes: [2]int{2, 1}, play: blip},
 	{name: "F34", about: "forged HEP, crash events, re-INVITEs and BYEs", nodes: [2]int{2, 1}, change: guarded, play: forged},
 }

@@ -108,10 +108,10 @@ func (l *Lab) PrintSteps(struck time.Time) {
 			}
 		}
 	}
-	for _, step := range []string{"verdict", "found", "dialog", "turn", "invite", "answered", "rtp"} {
+	for _, step := range []string{"verdict", "found", "dialog", "turn", "claimed", "invite", "answered", "rtp"} {
 		if d := at[step]; len(d) > 0 {
 			slices.Sort(d)
-			l.Printf("strike to %-9s ms: %s", step+",", line(d))
+			l.Printf("strike to %-9s ms: %s; %d", step+",", line(d), len(d))
 		}
 	}
 }
