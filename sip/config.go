@@ -62,8 +62,8 @@ type Config struct {
 	// Scanners are parts of User-Agent values and From display names, in any case, whose requests are dropped without an answer.
 	// Default: DefaultScanners. An empty list that is not nil filters nothing.
 	Scanners []string
-	// Overload is how long a worker's socket may stay backlogged before new dialogs from outside are refused, more of them
-	// the longer it lasts. Default 100 ms: a stall of the machine is no overload. Negative: never.
+	// Overload is how long messages may wait in a worker's socket, none of them for less than a tenth of it, before new dialogs from
+	// outside are refused: then as many as it takes to have no queue. Default 100 ms: a stall of the machine is no overload. Negative: never.
 	Overload time.Duration
 	// Codecs are offered towards phones in this order when the offer comes from a farm. Default opus, G722, PCMU, PCMA. Name only
 	// what the media node can encode.

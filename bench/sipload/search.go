@@ -18,7 +18,7 @@ const (
 // search finds the greatest rate that the proxy carries and prints every run. A rate fails when two runs fail: on a machine
 // with other work one may, by chance.
 func (l *load) search(out io.Writer, name string, from float64, span time.Duration) result {
-	var best result
+	best := result{delay: &histogram{}} // if no rate is carried at all
 	try := func(rate float64) bool {
 		for range 2 {
 			r := l.offer(rate, span)
