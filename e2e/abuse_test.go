@@ -91,15 +91,17 @@ func TestF35TranscoderAbuse(t *testing.T) {
 	share := func(used, of time.Duration) float64 { return 100 * float64(used) / float64(of) }
 	t.Logf("four calls: %.1f %% of a core; with %d packets of 120 ms in %v: %.1f %%, %.0f us a packet more; dropped %.0f:%s; the call itself: %d of 100 echoed before, %d after",
 		share(quiet, spent), perSecond*seconds, took.Round(time.Millisecond), share(busy, took), (float64(busy)-float64(quiet)*float64(took)/float64(spent))/1e3/perSecond/seconds, dropped, which, first, last)
+	switch {
+	case calls[0].watch.stoodStill():
+		t.Logf("NOT JUDGED: %s", calls[0].watch)
+	case share(busy, took)-share(quiet, spent) > 35:
+		// Twice a call's audio, decoded and encoded both ways, the echo's encoder included, is some percent of a core; the rest is what it costs to drop a packet.
+		t.Errorf("%.1f %% of a core more", share(busy, took)-share(quiet, spent))
+	case last < 90 || first < 90:
+		t.Errorf("the call died: %d of 100 packets echoed, %d before", last, first)
+	}
 	if dropped < perSecond*seconds/2 {
 		t.Error("most of these packets ask for more than a call may have")
-	}
-	// Twice a call's audio, decoded and encoded both ways, the echo's encoder included, is some percent of a core; the rest is what it costs to drop a packet.
-	if share(busy, took)-share(quiet, spent) > 35 {
-		t.Errorf("%.1f %% of a core more", share(busy, took)-share(quiet, spent))
-	}
-	if last < 90 || first < 90 {
-		t.Errorf("the call died: %d of 100 packets echoed, %d before", last, first)
 	}
 	if err := call.Hangup(t.Context()); err != nil {
 		t.Error(err)
