@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"rtcedge/bench/lab"
@@ -72,12 +74,20 @@ func (l *bench) strikeRoom(ctx context.Context, phones []*lab.Leg, limit time.Du
 // room is a conference as the API shows it.
 type room struct {
 	ID, Node, Conference, Recording string
-	Legs                            []struct {
-		ID                     string
-		SIPCallID              string `json:"sip_call_id"`
-		Muted, Held, Moderator bool
-		Node                   string
+	Legs                            []roomLeg
+}
+
+type roomLeg struct {
+	ID                     string
+	SIPCallID              string `json:"sip_call_id"`
+	Muted, Held, Moderator bool
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
 	}
+	return 0
 }
 
 // ask speaks to the bridge's API.
@@ -171,10 +181,9 @@ func (l *bench) furnish(ctx context.Context, phones []*lab.Leg) (f furniture, er
 		do string
 		to *string
 	}{{"moderator", &f.moderator}, {"mute", &f.muted}, {"hold", &f.held}}
-	for _, leg := range r.Legs {
-		if len(todo) == 0 || !mine[leg.SIPCallID] {
-			continue
-		}
+	legs := slices.Clone(r.Legs) // those that speak to this node first, then those that came over another one
+	slices.SortStableFunc(legs, func(a, b roomLeg) int { return cmp.Compare(btoi(mine[b.SIPCallID]), btoi(mine[a.SIPCallID])) })
+	for _, leg := range legs[:min(len(todo), len(legs))] {
 		if err := l.ask(ctx, http.MethodPost, path+"/participants/"+leg.ID+"/"+todo[0].do, map[string]bool{"on": true}, nil); err != nil {
 			return f, err
 		}
@@ -182,7 +191,7 @@ func (l *bench) furnish(ctx context.Context, phones []*lab.Leg) (f furniture, er
 		todo = todo[1:]
 	}
 	if len(todo) > 0 {
-		return f, fmt.Errorf("too few participants of their own at %s", r.Node)
+		return f, fmt.Errorf("%d participants at %s, at least 3 are needed", len(r.Legs), r.Node)
 	}
 	l.Printf("by the API: a moderator, one muted, one on hold, and the conference is recorded; it is held by %s", r.Node)
 	return f, l.ask(ctx, http.MethodPost, path+"/record", map[string]bool{"on": true}, nil)
