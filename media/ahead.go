@@ -10,6 +10,9 @@ import "rtcedge/media/udp"
 // aheadMax is chosen by us: the longest batch of udp. Packets behind it wait one by one.
 const aheadMax = 64
 
+// cacheLine is in bytes, on the processors of servers.
+const cacheLine = 64
+
 // ahead belongs to the worker's goroutine.
 type ahead struct {
 	legs  [aheadMax]*leg
@@ -71,5 +74,13 @@ func (a *ahead) load(batch []udp.Receiver) {
 // ahead reads what the next packet under the key will need.
 func (c *srtpContext) ahead() uint64 {
 	s := &c.streams[0]
-	return c.clock + uint64(c.rtcpMAC) + s.rtp.top + s.rtcp.top
+	return c.clock + uint64(c.rtcpMAC) + s.rtp.top + s.rtcp.top + c.cipher.ahead()
 }
+
+func (c *srtpCM) ahead() uint64 {
+	k := &c.rtp
+	return uint64(k.salt[0]) + uint64(k.inner[0]) + uint64(k.inner[cacheLine]) + uint64(k.outer[0]) + uint64(k.outer[cacheLine]) +
+		uint64(c.tail[0]) + uint64(c.last[0]) + uint64(c.sum[0]) + uint64(c.ks[0]) + uint64(c.ks[cacheLine]) + uint64(c.ks[2*cacheLine])
+}
+
+func (c *srtpGCM) ahead() uint64 { return uint64(c.rtp.salt[0]) + uint64(c.none[0]) }

@@ -13,6 +13,10 @@ func TestB20LookAhead(t *testing.T) {
 	r := newRig(t, Config{NumThreads: 1})
 	a, b := newPeer(t, 1), newPeer(t, 2)
 	r.connect(toFarm("c", "a", a.body("RTP/AVP", "8")), a, b, b.body("RTP/AVP", "0"))
+	for i, suite := range []string{"AES_CM_128_HMAC_SHA1_80", "AEAD_AES_128_GCM"} {
+		x, y := newPeer(t, uint32(3+2*i)), newPeer(t, uint32(4+2*i))
+		r.connect(toFarm(suite, "a", x.body("RTP/SAVP", "0", x.key(suite, 3))), x, y, y.body("RTP/AVP", "0"))
+	}
 	r.must(toFarm("early", "a", a.body("RTP/AVP", "0"))) // a stream without a route
 	var batch []udp.Receiver
 	r.mu.Lock()

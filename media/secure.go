@@ -66,6 +66,7 @@ type srtpCipher interface {
 	openRTP(buf []byte, hdr, n int, ssrc uint32, index uint64) (int, bool)
 	sealRTCP(buf []byte, n int, ssrc, word uint32) int
 	openRTCP(buf []byte, n int, ssrc, word uint32) (int, bool)
+	ahead() uint64 // reads what the next RTP packet needs (ahead.go)
 }
 
 // newSRTPContext makes a context from a master key and salt. Both are only read.
