@@ -235,7 +235,8 @@ func TestB19NothingLeaks(t *testing.T) {
 	for _, layer := range []string{"auto", "off"} {
 		t.Run("xdp "+layer, func(t *testing.T) {
 			t.Parallel()
-			n := startMedia(t, nil, "--xdp", layer, "--port-min", "20000", "--port-max", "22999")
+			// No call ends by itself: the run may be stopped for a while.
+			n := startMedia(t, nil, "--xdp", layer, "--port-min", "20000", "--port-max", "22999", "--timeout", "24h")
 			calls := leakCalls(t)
 			const together = 8
 			key := "crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + strings.Repeat("QUJD", 10)
