@@ -73,12 +73,17 @@ func (s *session) relay(member, carrier Leg) error {
 // movedNotice is how long the last state of a conference that moved stays in the store, for the process that has its new node.
 const movedNotice = time.Second
 
-// moved hands the conference over.
+// moved hands the conference over. Who comes from now on is led to the new one.
 func (s *session) moved(ctx context.Context, final *Call) error {
 	t := s.b.session(final.Moving.Call)
 	s.b.mu.Lock()
 	if s.b.meeting[final.Conference] == s {
 		delete(s.b.meeting, final.Conference)
+	}
+	if t != nil {
+		s.b.meeting[final.Conference] = t
+	} else {
+		s.b.held[final.Moving.Call] = Call{ID: final.Moving.Call, Node: final.Moving.To, Conference: final.Conference}
 	}
 	s.b.mu.Unlock()
 	if t != nil {
@@ -93,7 +98,7 @@ func (s *session) moved(ctx context.Context, final *Call) error {
 	return err
 }
 
-// hold makes the session the conference of its name.
+// meet makes the session the conference of its name.
 func (b *Bridge) meet(s *session) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

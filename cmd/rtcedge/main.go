@@ -47,7 +47,7 @@ func commands() []command {
 		{"up", "everything in one process with embedded defaults: edge, media, farm", runUp},
 		{"sip", "the stateless SIP edge proxy", runSIP},
 		{"media", "the media proxy, driven by rtpengine's NG protocol", runMedia},
-		{"farm", "the embedded farm: calls, conferences and registrations without Asterisk; farm list|drain|up|fence: the nodes of a running edge", runFarm},
+		{"farm", "the embedded farm: calls, conferences and registrations without Asterisk; farm list|drain|up|fence: the nodes of a running edge, or with --api of a bridge", runFarm},
 		{"asterisk-config", "write the configuration of an Asterisk as call, conference or registrar farm", runAsteriskConfig},
 		{"bridge", "one control of calls and conferences over the farms, with an HTTP API", runBridge},
 		{"recovery", "bring the calls of a farm node that dies back on another one", runRecovery},

@@ -85,6 +85,21 @@ func TestB40toB42OnEmbeddedNodes(t *testing.T) {
 	start(t, append([]string{"bridge", "--api", api.String(), "--admin", admin.String()}, w.nodes...)...)
 	waitReady(t, admin.String())
 	bridgetest.NewControl(t, api, nil).Ready(4)
+	for _, tc := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"farm", "drain", "conference1", "--api", api.String()}, exitOK, "conference  conference1  drain"},
+		{[]string{"farm", "up", "conference1", "--api", api.String()}, exitOK, "conference  conference1  up"},
+		{[]string{"farm", "drain", "--api", api.String()}, exitUsage, "allowed: NODE"},
+		{[]string{"farm", "drain", "nobody", "--api", api.String()}, exitError, "no farm node nobody"},
+	} {
+		var out output
+		if code := run(t.Context(), tc.args, &out, &out, noEnv); code != tc.code || !strings.Contains(strings.Join(strings.Fields(out.String()), " "), strings.Join(strings.Fields(tc.want), " ")) {
+			t.Errorf("%v ended with %d: %s, want %d and %q", tc.args, code, out.String(), tc.code, tc.want)
+		}
+	}
 	w.run(t, "moves", "by the phone", "becomes a conference")
 }
 
