@@ -132,7 +132,15 @@ func bridgeEnds(t *testing.T, w World) {
 		return false
 	})
 	dave.Press("4")
-	time.Sleep(300 * time.Millisecond) // of the key
+	api.Until("the key is in the record", func(calls []Call) bool {
+		for _, c := range calls {
+			if c.Flow != nil && c.Flow.Digits == "4" {
+				return true
+			}
+		}
+		return false
+	})
+	time.Sleep(500 * time.Millisecond) // the record's way to the store
 
 	mark := bob.Mark()
 	api = NewControl(t, w.StopBridge(), nil)

@@ -38,6 +38,7 @@ func conferenceMoves(t *testing.T, w World) {
 		carol.Hears(tones()[:2], tones()[2:3])
 	}
 	settled()
+	time.Sleep(1500 * time.Millisecond) // of talk for the recording, and until the last tone of entry is over
 
 	if w.Freeze != nil {
 		thaw := w.Freeze(to)
@@ -101,6 +102,7 @@ func conferenceMoves(t *testing.T, w World) {
 	d := dave.MustDial("7004")
 	dave.Hears(tones()[:3], tones()[3:4])
 	alice.Hears(tones()[1:4], tones()[:1])
+	time.Sleep(time.Second) // of talk for the second part of the recording
 	waitFor(t, "the entry tone", func() bool { return alice.HeardSince(mark, 600, 680) })
 	api.Must("POST", path+"/record", on{})
 	call = api.Conference("7004", to, 4)

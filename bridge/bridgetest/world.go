@@ -56,9 +56,10 @@ type (
 		Recordings                                        []string
 		Locked                                            bool
 		Flow                                              *struct {
-			Step  int
-			Phase string
-			Vars  map[string]string
+			Step   int
+			Phase  string
+			Digits string
+			Vars   map[string]string
 		}
 	}
 )
