@@ -33,13 +33,7 @@ var (
 // again plays the cases of a test in a process of its own, and those that failed by the machine's fault once more.
 func again(t *testing.T, cases []string) {
 	t.Helper()
-	if _, only, ok := strings.Cut(flag.Lookup("test.run").Value.String(), "/"); ok {
-		match, err := regexp.Compile(only)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cases = slices.DeleteFunc(slices.Clone(cases), func(c string) bool { return !match.MatchString(c) })
-	}
+	cases = slices.DeleteFunc(slices.Clone(cases), func(c string) bool { return !asked(t, c) })
 	binary := edgeProgram.binary(t)
 	failures := map[string][]time.Duration{} // how long the machine stood still in each
 	for len(cases) > 0 {
@@ -71,6 +65,31 @@ func again(t *testing.T, cases []string) {
 			t.Errorf("failed; the machine stood still for %v", failures[failed])
 		})
 	}
+}
+
+// asked tells whether -run wants a case: alternatives of name/case; an alternative without a case wants all.
+func asked(t *testing.T, name string) bool {
+	t.Helper()
+	var alternatives []string
+	from, depth := 0, 0
+	run := flag.Lookup("test.run").Value.String()
+	for i, c := range run + "|" {
+		switch {
+		case c == '(' || c == '[':
+			depth++
+		case c == ')' || c == ']':
+			depth--
+		case c == '|' && depth == 0:
+			alternatives = append(alternatives, run[from:i])
+			from = i + 1
+		}
+	}
+	return slices.ContainsFunc(alternatives, func(a string) bool {
+		test, only, _ := strings.Cut(a, "/")
+		of, err1 := regexp.MatchString(test, t.Name())
+		it, err2 := regexp.MatchString(only, name)
+		return err1 == nil && err2 == nil && of && it
+	})
 }
 
 // attempt plays cases until one fails.

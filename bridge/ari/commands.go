@@ -195,16 +195,17 @@ func (c *Client) RemoveChannel(ctx context.Context, bridge, channel string) erro
 	return c.do(ctx, http.MethodPost, "bridges/"+id(bridge)+"/removeChannel", pairs("channel", channel), nil, nil)
 }
 
-// Play plays sounds one after the other. target is channel:ID or bridge:ID. skip is where to begin.
-func (c *Client) Play(ctx context.Context, target, playback string, media []string, skip time.Duration) error {
+// Play plays sounds one after the other. target is channel:ID or bridge:ID. offset is where to begin in the first one. (ARI's skipms is another thing: how far
+// a key for forward or back goes.)
+func (c *Client) Play(ctx context.Context, target, playback string, media []string, offset time.Duration) error {
 	path, err := targetPath(target)
 	if err != nil {
 		return err
 	}
 	body := struct {
-		Media []string `json:"media"`
-		Skip  int64    `json:"skipms,omitempty"`
-	}{media, skip.Milliseconds()}
+		Media  []string `json:"media"`
+		Offset int64    `json:"offsetms,omitempty"`
+	}{media, offset.Milliseconds()}
 	return c.do(ctx, http.MethodPost, path+"/play/"+id(playback), nil, body, nil)
 }
 
