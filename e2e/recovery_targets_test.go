@@ -143,6 +143,9 @@ func TestB49StoreNodeKilled(t *testing.T) { alone(t, "B49Cluster", storeNodeKill
 func storeNodeKilled(t *testing.T) {
 	c := startCluster(t)
 	l := startLab(t, lab.Config{Call: 2, Conference: 1, Controllers: 2, Store: c.URL(), Recovery: []string{"--hang-after", "2s", "--lost-after", "4s"}})
+	if err := l.Watching(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	pairs, err := l.Pairs(t.Context(), 4)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"rtcedge/bridge"
@@ -61,7 +62,14 @@ func (r *Recoverer) Back(ctx context.Context, back Return) {
 			r.cfg.Logger.Warn("node stays fenced: its old channels are still there", "node", back.Node, "err", err)
 			return
 		}
-		if ended > 0 {
+		taken := ended > 0
+		if !taken { // another controller may have been quicker, and waits for the same BYEs
+			if taken, err = anyTaken(ctx, b, back); err != nil {
+				r.cfg.Logger.Warn("node stays fenced: nobody knows what others took", "node", back.Node, "err", err)
+				return
+			}
+		}
+		if taken {
 			wait = byesOver
 		}
 	}
@@ -111,4 +119,14 @@ func (r *Recoverer) clear(ctx context.Context, node bridge.NodeID, calls *store.
 	}
 	r.mu.Unlock()
 	return r.cfg.Farm.Clear(ctx, node, keep)
+}
+
+// anyTaken tells whether a dialog of a process that was dead went elsewhere, or was ended.
+func anyTaken(ctx context.Context, b buckets, back Return) (bool, error) {
+	crashes, err := readCrashes(ctx, b)
+	return slices.ContainsFunc(crashes, func(c Crash) bool {
+		return c.Node == back.Node && c.Epoch == back.Epoch && slices.ContainsFunc(c.Legs, func(l LegReport) bool {
+			return l.Result == ResultRecovered || l.Result == ResultClosed
+		})
+	}), err
 }

@@ -232,8 +232,17 @@ func TestB54Back(t *testing.T) {
 	if !fenced() || len(w.kept) != 0 {
 		t.Errorf("fenced %v, kept %v: BYEs are still repeated", w.fenced, w.kept)
 	}
+	w.mu.Lock()
+	w.old = 0
+	w.mu.Unlock()
+	ctx, cancel = context.WithCancel(t.Context())
+	w.recoverer(Config{}).Back(ctx, old)
+	cancel()
+	if !fenced() {
+		t.Error("the second controller, which found no channel any more, lets the node in while its BYEs are repeated")
+	}
 	r.Back(t.Context(), Return{Node: "call1", Epoch: "e2", SIP: sip})
-	if fenced() || w.cleared != 2 {
+	if fenced() || w.cleared != 3 {
 		t.Errorf("fenced %v after %d clearings: a new process needs none, and no fence", w.fenced, w.cleared)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -126,7 +127,7 @@ func (c *recoveryRole) run(e *env) error {
 	if err != nil {
 		return err
 	}
-	f := &ariFarm{store: st, clients: map[string]*ari.Client{}}
+	f := &ariFarm{store: st, log: e.log, clients: map[string]*ari.Client{}}
 	cfg := recovery.Config{Store: st, History: history, Farm: f, Controller: c.name, Parallel: c.parallel, GiveUp: c.giveUp, TakeOver: c.takeOver, Logger: e.log}
 	if secret != nil {
 		cfg.Key = recovery.KeyOf(secret)
@@ -216,6 +217,7 @@ func (c *recoveryRole) targets(f *ariFarm, e *env) ([]recovery.Target, error) {
 // ariFarm is the farm as recovery wants it, over ARI. What the sentinel knows of a node leads to its client.
 type ariFarm struct {
 	store    *store.Store
+	log      *slog.Logger
 	clients  map[string]*ari.Client // by ARI URL without account
 	sentinel *recovery.Sentinel
 
@@ -223,15 +225,29 @@ type ariFarm struct {
 	records map[bridge.NodeID]bridge.Node // as the bridge role has them, or the operator's drain
 }
 
-// watch follows what the bridge role says of the nodes.
+// watch follows what the bridge role says of the nodes. A store that does not answer, a cluster that comes up for instance, is asked again.
 func (f *ariFarm) watch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := f.follow(ctx); err != nil && ctx.Err() == nil {
+			f.log.Warn("nodes are not read yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// follow reads until the store says no more.
+func (f *ariFarm) follow(ctx context.Context) error {
 	nodes, err := f.store.Bucket(ctx, bridge.BucketNodes)
 	if err != nil {
-		return orderly(ctx, err)
+		return err
 	}
 	changes, err := nodes.Watch(ctx, "")
 	if err != nil {
-		return orderly(ctx, err)
+		return err
 	}
 	for entry := range changes {
 		var n bridge.Node
@@ -245,16 +261,7 @@ func (f *ariFarm) watch(ctx context.Context) error {
 		f.records[n.ID] = n
 		f.mu.Unlock()
 	}
-	<-ctx.Done()
 	return nil
-}
-
-// orderly takes the end of the process for no error.
-func orderly(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
 }
 
 // Healthy are those that live, are not drained, and that the bridge role controls: a channel that is answered before it has the event stream of its
