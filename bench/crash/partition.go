@@ -51,7 +51,8 @@ func machines(c *lab.Config) (func(), error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("F18 needs root, for network namespaces")
 	}
-	if err := sh("ip", "link", "add", "crash0", "type", "bridge"); err != nil {
+	// An address of its own: the kernel would take one of the ports', and another one when the ports change, which everybody's ARP learns late.
+	if err := sh("ip", "link", "add", "crash0", "address", "02:00:0a:4d:00:0a", "type", "bridge"); err != nil {
 		return nil, err
 	}
 	undo := []func(){func() { _ = sh("ip", "link", "del", "crash0") }}
