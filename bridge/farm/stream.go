@@ -137,7 +137,7 @@ func (s *stream) receive(b []byte, from netip.AddrPort, now time.Time) bool {
 }
 
 // accept learns the source from the first good packet and keeps to it, unless it falls silent and the same host goes on
-// from another port.
+// from another port. The address of the SDP wins at once: a port that was just another call's gets that call's last packets first.
 func (s *stream) accept(from netip.AddrPort, remote *remoteMedia, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +146,7 @@ func (s *stream) accept(from netip.AddrPort, remote *remoteMedia, now time.Time)
 	}
 	if from != s.learnt {
 		known := s.learnt.IsValid()
-		if known && (now.Sub(s.heard) < relearnAfter || from.Addr() != s.learnt.Addr() && from.Addr() != remote.addr.Addr()) {
+		if known && from != remote.addr && (now.Sub(s.heard) < relearnAfter || from.Addr() != s.learnt.Addr() && from.Addr() != remote.addr.Addr()) {
 			return false
 		}
 		s.learnt = from

@@ -26,7 +26,7 @@ func voicePacket(seq uint16, ts, ssrc uint32) []byte {
 }
 
 // TestB33SourceIsLearntOnce: the first good packet decides; others are dropped until it is silent, and then only the same
-// host gets in; a re-INVITE with another address learns anew.
+// host gets in, but for the address of the SDP, which need not wait; a re-INVITE with another address learns anew.
 func TestB33SourceIsLearntOnce(t *testing.T) {
 	s, to := testStream(t)
 	now := time.Unix(1_800_000_000, 0)
@@ -47,6 +47,9 @@ func TestB33SourceIsLearntOnce(t *testing.T) {
 		{"the same host, at once", pkt, moved, time.Second, false},
 		{"the same host, after silence", pkt, moved, relearnAfter, true},
 		{"another, after silence", pkt, other, 2 * relearnAfter, false},
+		{"the same host, before the description's address", pkt, nat, 0, true},
+		{"the description's address, at once", pkt, to, 0, true},
+		{"who was there before", pkt, nat, 0, false},
 	}
 	for _, st := range steps {
 		now = now.Add(st.wait)
@@ -55,7 +58,7 @@ func TestB33SourceIsLearntOnce(t *testing.T) {
 		}
 	}
 	s.setRemote(remoteMedia{addr: netip.AddrPortFrom(to.Addr(), to.Port()+1)})
-	if !s.receive(pkt, moved, now) || s.learnt.IsValid() {
+	if !s.receive(pkt, to, now) || s.learnt.IsValid() {
 		t.Error("what was on its way from the old address is lost or followed")
 	}
 	if !s.receive(pkt, other, now) || s.learnt != other {
