@@ -46,7 +46,7 @@ func (k *mediaKnobs) declare(s *config.Set) {
 	s.Duration(&k.deleteDelay, "delete-delay", 30*time.Second, 0, "a deleted call keeps its ports for so long")
 	s.Int(&k.tos, "tos", 184, 0, 255, "BYTE", "traffic class of outgoing packets; 184 is expedited forwarding")
 	s.Int(&k.maxSessions, "max-sessions", 0, 0, 1<<20, "CALLS", "more calls are answered \"load limit\"; 0 is no bound but the ports")
-	s.Int(&k.opusComplexity, "opus-complexity", 1, 1, 10, "N", "effort of the Opus encoder; for speech of a telephone codec more gains nothing measurable (bench/MEDIA.md)")
+	s.Int(&k.opusComplexity, "opus-complexity", 1, 1, 10, "N", "effort of the Opus encoder; for speech of a telephone codec more gains next to nothing (bench/MEDIA.md)")
 	s.String(&k.mediaDir, "media-dir", "", "DIR", "where play media finds its WAV files; none: only blobs are played")
 	s.String(&k.forwardTo, "forward-to", "", "tcp|tls://HOST:PORT", "start forwarding sends what parties say here, as 16 bit PCM of 8 kHz behind the metadata; none: it is refused")
 	s.Addr(&k.dtmfLog, "dtmf-log-dest", netip.AddrPort{}, "keys that were pressed are sent here by UDP, in rtpengine's JSON; none: nowhere")

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"rtcedge/bridge"
+	"rtcedge/bridge/ari"
+	"rtcedge/internal/store"
+	"rtcedge/media/ng"
+	"rtcedge/recovery"
+)
+
+// ariFarm is the farm as recovery wants it, over ARI. What the sentinel knows of a node leads to its client.
+type ariFarm struct {
+	store    *store.Store
+	log      *slog.Logger
+	clients  map[string]*ari.Client // by ARI URL without account
+	sentinel *recovery.Sentinel
+
+	mu      sync.Mutex
+	records map[bridge.NodeID]bridge.Node // as the bridge role has them, or the operator's drain
+}
+
+// watch follows what the bridge role says of the nodes. A store that does not answer, a cluster that comes up for instance, is asked again.
+func (f *ariFarm) watch(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := f.follow(ctx); err != nil && ctx.Err() == nil {
+			f.log.Warn("nodes are not read yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// follow reads until the store says no more.
+func (f *ariFarm) follow(ctx context.Context) error {
+	nodes, err := f.store.Bucket(ctx, bridge.BucketNodes)
+	if err != nil {
+		return err
+	}
+	changes, err := nodes.Watch(ctx, "")
+	if err != nil {
+		return err
+	}
+	for entry := range changes {
+		var n bridge.Node
+		if entry.Key == "" || json.Unmarshal(entry.Value, &n) != nil {
+			continue
+		}
+		f.mu.Lock()
+		if f.records == nil {
+			f.records = map[bridge.NodeID]bridge.Node{}
+		}
+		f.records[n.ID] = n
+		f.mu.Unlock()
+	}
+	return nil
+}
+
+// Healthy are those that live, are not drained, and that the bridge role controls: a channel that is answered before it has the event stream of its
+// node (that process's, not the one's before) meets no application, and Asterisk ends it, with a BYE in the dialog.
+func (f *ariFarm) Healthy(role string) []bridge.NodeID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var out []bridge.NodeID
+	for _, n := range f.sentinel.Nodes() {
+		rec := f.records[n.ID]
+		if n.ID != "" && n.Verdict == recovery.Alive.String() && slices.Contains(n.Roles, role) && rec.State == bridge.NodeUp && sameStart(rec.Epoch, n.Epoch) {
+			out = append(out, n.ID)
+		}
+	}
+	return out
+}
+
+// sameStart compares two forms of the time of a process's start: the bridge role's, and ARI's own.
+func sameStart(a, b string) bool {
+	t, err1 := startTime(a)
+	u, err2 := startTime(b)
+	return a == b || err1 == nil && err2 == nil && t.Equal(u)
+}
+
+func startTime(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		t, err = time.Parse("2006-01-02T15:04:05.999-0700", text)
+	}
+	return t, err
+}
+
+func (f *ariFarm) Runs(node bridge.NodeID, epoch string) bool {
+	return slices.ContainsFunc(f.sentinel.Nodes(), func(n recovery.NodeStatus) bool { return n.ID == node && n.Epoch == epoch && n.Lives() })
+}
+
+func (f *ariFarm) Alive(node bridge.NodeID, sip string) bool {
+	return slices.ContainsFunc(f.sentinel.Nodes(), func(n recovery.NodeStatus) bool {
+		return n.Lives() && (n.ID == node || sip != "" && n.SIP == sip)
+	})
+}
+
+// Watched goes by the name that a node has told, or by its record in the store, if it was dead when this process started.
+func (f *ariFarm) Watched(node bridge.NodeID) bool {
+	f.mu.Lock()
+	at := f.records[node].ARI
+	f.mu.Unlock()
+	return f.clients[at] != nil || slices.ContainsFunc(f.sentinel.Nodes(), func(n recovery.NodeStatus) bool { return n.ID == node })
+}
+
+func (f *ariFarm) client(node bridge.NodeID) (*ari.Client, error) {
+	for _, n := range f.sentinel.Nodes() {
+		if n.ID == node {
+			return f.clients[n.ARI], nil
+		}
+	}
+	return nil, fmt.Errorf("no node %s", node)
+}
+
+func (f *ariFarm) Originate(ctx context.Context, node bridge.NodeID, c recovery.Channel) error {
+	client, err := f.client(node)
+	if err != nil {
+		return err
+	}
+	_, err = client.Originate(ctx, ari.Originate{Endpoint: c.Endpoint, AppArgs: c.AppArgs, ChannelID: c.ID, Timeout: 30, Variables: c.Variables})
+	return err
+}
+
+func (f *ariFarm) Exists(ctx context.Context, node bridge.NodeID, channel string) (bool, error) {
+	client, err := f.client(node)
+	if err != nil {
+		return false, err
+	}
+	_, err = client.Channel(ctx, channel)
+	if errors.Is(err, ari.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (f *ariFarm) Hangup(ctx context.Context, node bridge.NodeID, channel string) error {
+	client, err := f.client(node)
+	if err != nil {
+		return err
+	}
+	if err = client.Hangup(ctx, channel, 16); errors.Is(err, ari.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func (f *ariFarm) Clear(ctx context.Context, node bridge.NodeID, keep map[string]bool) (ended int, err error) {
+	client, err := f.client(node)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	gone := map[string]bool{}
+	for {
+		channels, err := client.Channels(ctx)
+		if err != nil {
+			return len(gone), err
+		}
+		channels = slices.DeleteFunc(channels, func(ch ari.Channel) bool { return keep[ch.ID] })
+		if len(channels) == 0 {
+			return len(gone), nil
+		}
+		for _, ch := range channels {
+			gone[ch.ID] = true
+			if err := client.Hangup(ctx, ch.ID, 16); err != nil && !errors.Is(err, ari.ErrNotFound) {
+				return len(gone), err
+			}
+		}
+		if !sleep(200*time.Millisecond, nil) || ctx.Err() != nil {
+			return len(gone), fmt.Errorf("%d channels are left: %w", len(channels), ctx.Err())
+		}
+	}
+}
+
+// ngMedia fills the silence by media's own commands.
+type ngMedia struct{ client *ng.Client }
+
+func (m ngMedia) Join(ctx context.Context, callID, tag, otherCallID, otherTag string) error {
+	return refusal(m.client.Join(ctx, &ng.Request{CallID: callID, FromTag: tag, OtherCallID: otherCallID, OtherTag: otherTag}))
+}
+
+func (m ngMedia) Comfort(ctx context.Context, callID, tag string, on bool) error {
+	word := "off"
+	if on {
+		word = "on"
+	}
+	return refusal(m.client.Comfort(ctx, &ng.Request{CallID: callID, FromTag: tag, Comfort: word}))
+}
+
+func (m ngMedia) Heard(ctx context.Context, callID, tag string) (int64, error) {
+	res, err := m.client.Query(ctx, &ng.Request{CallID: callID})
+	if err = refusal(res, err); err != nil {
+		return 0, err
+	}
+	if res.Call == nil {
+		return 0, errors.New("the answer to query has no call")
+	}
+	var packets int64
+	for _, t := range res.Call.Tags {
+		for _, media := range t.Medias {
+			for _, s := range media.Streams {
+				if t.Tag != tag && !s.RTCP {
+					packets += s.Stats.Packets
+				}
+			}
+		}
+	}
+	return packets, nil
+}
+
+func refusal(res *ng.Response, err error) error {
+	if err == nil && res.Result != ng.ResultOK {
+		return errors.New(cmp.Or(res.ErrorReason, string(res.Result)))
+	}
+	return err
+}
+
+// adminEdge fences by an edge's admin port.
+type adminEdge netip.AddrPort
+
+func (a adminEdge) Fence(_ context.Context, sip string) error {
+	return post(netip.AddrPort(a), "/farm/fence", url.Values{"node": {sip}})
+}
+
+func (a adminEdge) Unfence(_ context.Context, sip string) error {
+	return post(netip.AddrPort(a), "/farm/up", url.Values{"node": {sip}})
+}
