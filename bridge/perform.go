@@ -74,7 +74,11 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 		}
 		return nil, c.Continue(ctx, a.Leg, a.Text, "s"+a.Text)
 	case doProgress:
-		return nil, gone(c.TransferProgress(ctx, a.Leg, a.Text))
+		err := gone(c.TransferProgress(ctx, a.Leg, a.Text))
+		if a.Text == ari.TransferAnswered {
+			pause(ctx, transferTold)
+		}
+		return nil, err
 	case doExternal:
 		_, err := c.ExternalMedia(ctx, a.Leg, a.Text, "ulaw", fmt.Sprintf("out,%s,%s", call.ID, a.Leg))
 		return nil, err
@@ -95,6 +99,10 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 	}
 	return nil, fmt.Errorf("unknown action %q", a.Do)
 }
+
+// transferTold is how long a phone's channel outlives the word that its transfer is done: Asterisk hands that to the channel's own thread, and a
+// hang-up right behind it overtakes the NOTIFY (RFC 3515 section 2.4.4). Chosen by us; what follows is the end of that channel.
+const transferTold = 200 * time.Millisecond
 
 // gone takes it as done if the thing is not there any more.
 func gone(err error) error {

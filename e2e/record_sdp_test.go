@@ -122,13 +122,16 @@ func TestRecordSDP(t *testing.T) {
 	}
 }
 
-var mediaPort = regexp.MustCompile(`^(m=\w+ )\d+`)
+var (
+	mediaPort   = regexp.MustCompile(`^(m=\w+ )\d+`)
+	videoCodecs = regexp.MustCompile(`^(m=video \S+ \S+) .*`)
+)
 
-// linesOfMedia are the m= lines without their ports.
+// linesOfMedia are the m= lines without their ports, and without the numbers of video codecs: which of those Chromium has is the machine's affair.
 func linesOfMedia(body []byte) (out []string) {
 	for line := range strings.Lines(string(body)) {
 		if strings.HasPrefix(line, "m=") {
-			out = append(out, mediaPort.ReplaceAllString(strings.TrimRight(line, "\r\n"), "${1}*"))
+			out = append(out, videoCodecs.ReplaceAllString(mediaPort.ReplaceAllString(strings.TrimRight(line, "\r\n"), "${1}*"), "$1"))
 		}
 	}
 	return out

@@ -96,7 +96,7 @@ func TestB55CrashesFromOutside(t *testing.T) {
 		}
 	}
 	line := regexp.MustCompile(`(?m)^call1\s+\S+ \S+\s+\S+s\s+.*\s` + fmt.Sprintf(`%d\s+%d\s+\S+s\s+recovery-[0-9a-f]{8}\s*$`, before, before))
-	steps := regexp.MustCompile(`(?m)\s` + other + `\s+recovered\s+found \d+, dialog \d+, turn \d+, invite \d+, answered \d+, recovered \d+`)
+	steps := regexp.MustCompile(`(?m)\s` + other + `\s+recovered\s+found \d+, dialog \d+, turn \d+, claimed \d+, invite \d+, answered \d+, recovered \d+`)
 	if !line.MatchString(out) || len(steps.FindAllString(out, -1)) != before {
 		t.Errorf("%d legs were on the dead node; rtcedge crashes says\n%s", before, out)
 	}
