@@ -313,7 +313,7 @@ func (m *machine) pinDigit(l *Leg, digit string) {
 
 // menu is what a participant does with keys: *6 mutes itself; a moderator's *1 locks, *2 mutes all, *9 ends the conference for all.
 func (m *machine) menu(l *Leg, digit string) {
-	if l.Digits != "*" {
+	if digit == "*" || l.Digits != "*" { // a second star begins anew
 		l.Digits = pick(digit == "*", "*", "")
 		return
 	}

@@ -216,7 +216,7 @@ func TestB40Moderation(t *testing.T) {
 	press("a", "*2") // not a moderator
 	press("m", "*2", "mute a in on")
 	press("m", "*2", "mute a in")
-	press("a", "*6", "mute a in on")
+	press("a", "5**6", "mute a in on")
 	p.want(p.command(Command{Do: CmdLock, On: true}))
 	p.want(in("late"), "hangup late 42")
 	p.want(p.command(Command{Do: CmdHold, Leg: "a", On: true}), "leave a", "music a on")

@@ -41,7 +41,9 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 	case doDestroy:
 		return nil, gone(c.DestroyBridge(ctx, a.Text))
 	case doJoin:
-		return nil, c.AddChannel(ctx, call.Bridge, ari.Join{Channel: a.Leg})
+		// In a conference keys are commands. Asterisk hands them to everybody else, too: over a call between two nodes they come back out of order, as
+		// somebody else's.
+		return nil, c.AddChannel(ctx, call.Bridge, ari.Join{Channel: a.Leg, Absorb: call.Conference != ""})
 	case doLeave:
 		return nil, c.RemoveChannel(ctx, call.Bridge, a.Leg)
 	case doMute:

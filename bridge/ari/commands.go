@@ -183,6 +183,7 @@ func (c *Client) DestroyBridge(ctx context.Context, bridge string) error {
 type Join struct {
 	Channel string `json:"channel"`
 	Mute    bool   `json:"mute,omitempty"`
+	Absorb  bool   `json:"absorbDTMF,omitempty"` // the channel's keys are told of, and not passed on to the others
 }
 
 // AddChannel puts a channel into a bridge.

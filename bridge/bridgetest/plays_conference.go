@@ -65,6 +65,11 @@ func conference(t *testing.T, w World) {
 	alice.Press("*9") // not a moderator: nothing happens
 	bob.Press("*6")   // mutes itself
 	alice.Hears(nil, tones()[1:2])
+	for _, who := range []*Person{alice, bob} {
+		if keys := who.now().Report().DTMF(); keys != "" {
+			t.Errorf("%s is sent the keys %s of the other one", who.Name, keys)
+		}
+	}
 	bob.Press("*9")
 	ended(t, "alice, by the moderator's keys,", a)
 	ended(t, "bob, by its own keys,", b)

@@ -134,6 +134,7 @@ func (n *node) addChannel(r *ari.Request, b *bridge) (any, error) {
 		if r.Bool("mute") {
 			ch.muteIn = true
 		}
+		ch.absorb = r.Bool("absorbDTMF")
 		n.putIn(ch, b)
 	}
 	return nil, nil

@@ -38,6 +38,7 @@ type channel struct {
 	bridge   *bridge
 	muteIn   bool
 	muteOut  bool
+	absorb   bool // its keys stay out of its bridge
 	farHeld  bool // the far end holds us
 	held     bool // POST hold
 	moh      bool
@@ -77,6 +78,7 @@ func (r *mediaRoute) own() bool { return r.source != nil || r.keys != nil }
 type mediaRoute struct {
 	relay  *stream // what is heard goes there at once
 	muteIn bool
+	absorb bool       // keys are not relayed
 	source source     // what the far end hears in place of its bridge; nil: nothing
 	keys   *keySender // the same, but events
 	from   *channel   // whose packets are relayed to this channel
@@ -96,7 +98,7 @@ func (ch *channel) receive(p rtpPacket, isEvent bool) {
 		ch.jitter.push(p.ssrc, p.ts, p.payload)
 		ch.jitterMu.Unlock()
 	}
-	if r.relay != nil && !r.muteIn {
+	if r.relay != nil && !r.muteIn && !(isEvent && r.absorb) {
 		r.relay.relay(ch.stream, p, isEvent)
 	}
 }
@@ -179,7 +181,7 @@ func (ch *channel) listen() {
 
 // wire works out the channel's own part of its route. The relay is the bridge's business.
 func (ch *channel) wire() *mediaRoute {
-	r := &mediaRoute{muteIn: ch.muteIn, tap: ch.record}
+	r := &mediaRoute{muteIn: ch.muteIn, absorb: ch.absorb && ch.bridge != nil, tap: ch.record}
 	switch {
 	case ch.keys != nil:
 		r.keys = ch.keys
