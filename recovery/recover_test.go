@@ -255,14 +255,7 @@ func TestF18StoodStill(t *testing.T) {
 	d := death("call1", "e1")
 	r.Dead(t.Context(), d)
 	w.old = 1
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // its leg is looked after
-		if legs, err := readLegs(t.Context(), w.bucket(BucketCrashLegs), d.key()); err == nil && len(legs) == 1 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("nobody looks after the leg")
-		}
-	}
+	w.lookedAfter(d)
 	w.mu.Lock()
 	w.healthy["call1"] = true
 	w.mu.Unlock()
@@ -296,14 +289,7 @@ func TestF4NewProcess(t *testing.T) {
 	w.mu.Unlock()
 	d := death("call1", "e1")
 	r.Dead(t.Context(), d)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // its leg is looked after
-		if legs, err := readLegs(t.Context(), w.bucket(BucketCrashLegs), d.key()); err == nil && len(legs) == 1 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("nobody looks after the leg")
-		}
-	}
+	w.lookedAfter(d)
 	w.mu.Lock()
 	w.healthy["call1"] = true
 	w.mu.Unlock()

@@ -86,6 +86,19 @@ func (w *world) put(call string, node bridge.NodeID, conference string, legs ...
 	}
 }
 
+// lookedAfter waits until the one leg of a crash has an entry of its own.
+func (w *world) lookedAfter(d Death) {
+	w.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if legs, err := readLegs(w.t.Context(), w.bucket(BucketCrashLegs), d.key()); err == nil && len(legs) == 1 {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatal("nobody looks after the leg")
+		}
+	}
+}
+
 func (w *world) read(call string) bridge.Call {
 	w.t.Helper()
 	var c bridge.Call

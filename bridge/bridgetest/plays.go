@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,8 +10,8 @@ import (
 	"rtcedge/sip/siptest"
 )
 
-// Plays are all of them, in the order of the behaviours.
-func Plays() []Play {
+// plays are all of them, in the order of the behaviours.
+func plays() []Play {
 	return []Play{
 		{"B37 a third one joins", thirdJoins},
 		{"B38 the end at one participant", endsAtOne},
@@ -26,10 +27,18 @@ func Plays() []Play {
 	}
 }
 
-// Run runs all plays one after the other.
-func Run(t *testing.T, w World) {
-	for _, p := range Plays() {
-		t.Run(p.Name, func(t *testing.T) { p.Run(t, w) })
+// Run runs plays one after the other: all, or those with one of the words in their names. A word without a play is a mistake.
+func Run(t *testing.T, w World, words ...string) {
+	t.Helper()
+	for _, word := range words {
+		if !slices.ContainsFunc(plays(), func(p Play) bool { return strings.Contains(p.Name, word) }) {
+			t.Errorf("no play has the word %q in its name", word)
+		}
+	}
+	for _, p := range plays() {
+		if len(words) == 0 || slices.ContainsFunc(words, func(word string) bool { return strings.Contains(p.Name, word) }) {
+			t.Run(p.Name, func(t *testing.T) { p.Run(t, w) })
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func (ch *channel) receive(p rtpPacket, isEvent bool) {
 		ch.jitter.push(p.ssrc, p.ts, p.payload)
 		ch.jitterMu.Unlock()
 	}
-	if r.relay != nil && !r.muteIn && !(isEvent && r.absorb) {
+	if r.relay != nil && !r.muteIn && (!isEvent || !r.absorb) {
 		r.relay.relay(ch.stream, p, isEvent)
 	}
 }

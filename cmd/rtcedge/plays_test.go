@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,9 +30,7 @@ func TestB37toB43OnTheEmbeddedFarm(t *testing.T) {
 		w.Accounts = append(w.Accounts, bridgetest.Account{User: a.User, Password: a.Password})
 	}
 	w.Explain = func() string { return page(s.Admin, "/calls") }
-	for _, p := range bridgetest.Plays() {
-		t.Run(p.Name, func(t *testing.T) { p.Run(t, w) })
-	}
+	bridgetest.Run(t, w)
 }
 
 // page is what an admin port shows.
@@ -72,11 +69,7 @@ func TestB41OnTheEmbeddedFarm(t *testing.T) {
 	waitReady(t, admin.String())
 	waitControlled(t, api)
 	w.Cut = wire.Cut
-	for _, p := range bridgetest.Plays() {
-		if p.Name[:3] == "B41" {
-			p.Run(t, w)
-		}
-	}
+	bridgetest.Run(t, w, "events are lost")
 }
 
 // TestB40toB42OnEmbeddedNodes: what needs several nodes, over an edge, two call nodes and two conference nodes.
@@ -102,7 +95,7 @@ func TestB40toB42OnEmbeddedNodes(t *testing.T) {
 			t.Errorf("%v ended with %d: %s, want %d and %q", tc.args, code, out.String(), tc.code, tc.want)
 		}
 	}
-	w.run(t, "moves", "by the phone", "becomes a conference")
+	bridgetest.Run(t, w.World, "moves", "by the phone", "becomes a conference")
 }
 
 // TestB41TwoBridgesOnEmbeddedNodes: two processes share the nodes, the second one has one conference node, the first one the others. A conference
@@ -145,22 +138,13 @@ func TestB41TwoBridgesOnEmbeddedNodes(t *testing.T) {
 		stop()
 		return second
 	}
-	w.run(t, "moves", "by the phone", "process ends")
+	bridgetest.Run(t, w.World, "moves", "by the phone", "process ends")
 }
 
 // nodes is a world whose farms are nodes of their own.
 type nodes struct {
 	bridgetest.World
 	nodes []string // flags of a bridge
-}
-
-// run plays those with one of these words in their names.
-func (w *nodes) run(t *testing.T, words ...string) {
-	for _, p := range bridgetest.Plays() {
-		if slices.ContainsFunc(words, func(word string) bool { return strings.Contains(p.Name, word) }) {
-			t.Run(p.Name, func(t *testing.T) { p.Run(t, w.World) })
-		}
-	}
 }
 
 // startNodes runs embedded farms as nodes of their own: two for calls, one of which registers, two for conferences, with an edge before them.
