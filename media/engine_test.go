@@ -152,7 +152,7 @@ func TestB29NoCommonCodec(t *testing.T) {
 
 // TestErrorReasons tells the operator what to change.
 func TestErrorReasons(t *testing.T) {
-	r := newRig(t, Config{PortMin: 42400, PortMax: 42403, MaxSessions: 2})
+	r := newRig(t, Config{PortMin: 64400, PortMax: 64403, MaxSessions: 2})
 	a := newPeer(t, 1)
 	plain := a.body("RTP/AVP", "0")
 	cases := []struct {

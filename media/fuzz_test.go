@@ -39,7 +39,7 @@ func FuzzIngress(f *testing.F) {
 
 // FuzzOffer: no SDP of an offer or answer breaks the engine or keeps a port.
 func FuzzOffer(f *testing.F) {
-	e, err := New(Config{PortMin: 42700, PortMax: 42999, NumThreads: 1, DeleteDelay: -1})
+	e, err := New(Config{PortMin: 64700, PortMax: 64999, NumThreads: 1, DeleteDelay: -1})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -54,8 +54,8 @@ var layers = []layered{{name: "portable", portable: true}, {name: "sockets"}, {n
 
 func (l layered) rig(t *testing.T, cfg Config) *rig {
 	t.Helper()
-	// Below the ephemeral ports: a peer of the test, or the kernel for the socket that asks, would else hold a port that has to refuse.
-	cfg.Portable, cfg.PortMin, cfg.PortMax = l.portable, 22000, 22399
+	// Above the ephemeral ports: a peer of the test, or the kernel for the socket that asks, would else hold a port that has to refuse.
+	cfg.Portable, cfg.PortMin, cfg.PortMax = l.portable, 65000, 65399
 	if l.steered {
 		cfg.Steering = steering(t, &cfg)
 	}

@@ -101,7 +101,7 @@ func TestB21SDESWords(t *testing.T) {
 		}
 		r.stop()
 	}
-	r := newRig(t, Config{PortMin: 42400, PortMax: 42499})
+	r := newRig(t, Config{PortMin: 64400, PortMax: 64499})
 	farm := newPeer(t, 1)
 	req := relayed("c", "f", farm.body("RTP/AVP", "0"))
 	req.Transport, req.SDES = "RTP/SAVP", []string{"order:" + gcm + ";" + cm}

@@ -10,7 +10,7 @@ import (
 
 // TestB19PortsReturn churns calls through a small range.
 func TestB19PortsReturn(t *testing.T) {
-	r := newRig(t, Config{PortMin: 42400, PortMax: 42479})
+	r := newRig(t, Config{PortMin: 64400, PortMax: 64479})
 	a, b := newPeer(t, 1), newPeer(t, 2)
 	offer, answer := a.body("RTP/AVP", "0"), b.body("RTP/AVP", "0")
 	calls := 10000

@@ -33,7 +33,7 @@ func TestMemoryPerCall(t *testing.T) {
 		limit       uint64
 	}{{"relay", "RTP/AVP", 20 << 10}, {"srtp", "RTP/SAVP", 32 << 10}} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, Config{NumThreads: 1, PortMin: 42000, PortMax: 42599})
+			r := newRig(t, Config{NumThreads: 1, PortMin: 64000, PortMax: 64599})
 			a, b := newPeer(t, 1), newPeer(t, 2)
 			lines := []string{"rtpmap:101 telephone-event/8000", "rtpmap:111 opus/48000/2", "fmtp:111 useinbandfec=1"}
 			set := func(i int) {

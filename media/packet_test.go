@@ -32,7 +32,7 @@ type lane struct {
 
 func newLane(t testing.TB, proto, codec string, payload int) *lane {
 	t.Helper()
-	e, err := New(Config{PortMin: 42600, PortMax: 42699, NumThreads: 1, DeleteDelay: -1})
+	e, err := New(Config{PortMin: 64600, PortMax: 64699, NumThreads: 1, DeleteDelay: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -236,7 +236,7 @@ func newRig(t testing.TB, cfg Config) *rig {
 	cfg.Ended = func(end CallEnd) { r.ended <- end }
 	cfg.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	if cfg.PortMin == 0 {
-		cfg.PortMin, cfg.PortMax = 42000, 42399
+		cfg.PortMin, cfg.PortMax = 64000, 64399
 	}
 	if cfg.DeleteDelay == 0 {
 		cfg.DeleteDelay = -1

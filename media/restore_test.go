@@ -178,7 +178,7 @@ func TestB23EveryChangeIsTold(t *testing.T) {
 
 // FuzzRestore: no record breaks the engine or keeps a port.
 func FuzzRestore(f *testing.F) {
-	r := newRig(f, Config{PortMin: 42700, PortMax: 42799})
+	r := newRig(f, Config{PortMin: 64700, PortMax: 64799})
 	a, b := newPeer(f, 1), newPeer(f, 2)
 	r.connect(toFarm("c", "a", a.body("RTP/SAVP", "8", a.key("AES_CM_128_HMAC_SHA1_80", 3))), a, b, b.body("RTP/AVP", "0"))
 	record, err := r.Export("c")

@@ -236,7 +236,7 @@ func (p *Person) judge(want, not []float64) string {
 func (p *Person) HeardSince(from int, low, high float64) bool {
 	r := p.now().Report()
 	n := r.Rate / 10
-	for at := from; at+n <= len(r.Recording); at += n / 2 {
+	for at := from; n > 0 && at+n <= len(r.Recording); at += n / 2 {
 		for hz := low; hz <= high; hz += 20 {
 			if mediatest.Level(r.Recording[at:at+n], r.Rate, hz) > audible {
 				return true
@@ -263,7 +263,7 @@ func ended(t *testing.T, who string, c *siptest.Call) {
 func (p *Person) heardAnything(from int, not float64) bool {
 	r := p.now().Report()
 	n := r.Rate / 5
-	for at := from; at+n <= len(r.Recording); at += n {
+	for at := from; n > 0 && at+n <= len(r.Recording); at += n { // no rate before the first packet
 		part := r.Recording[at : at+n]
 		if mediatest.Power(part) > -40 && mediatest.Level(part, r.Rate, not) < silent {
 			return true

@@ -48,9 +48,9 @@ func writeFile(t *testing.T, name, text string) string {
 // freeUp is `up` on ports of its own.
 func freeUp(t *testing.T, more ...string) (args []string, state string) {
 	state = filepath.Join(t.TempDir(), "up.json")
-	// Steering takes a port's packets from whoever has it, other tests of this machine included (bridge/farm's are on 20000 to 29999, phones on ephemeral
-	// ones), so the range is where nobody else is, and another one in each process.
-	low := 61000 + 400*(os.Getpid()%10)
+	// Steering takes a port's packets from whoever has it, other tests of this machine included (bridge/farm's are on 20000 to 29999, phones between
+	// 32768 and 60999), so the range is where nobody else is, and another one in each process.
+	low := 61000 + 400*(os.Getpid()%7)
 	args = []string{"up", "--state-file", state, "--admin", "127.0.0.1:0", "--listen-ng", "127.0.0.1:0", "--api", "127.0.0.1:0", "--port-min", strconv.Itoa(low), "--port-max", strconv.Itoa(low + 399),
 		"--farm-port-min", "10000", "--farm-port-max", "11999"}
 	for _, p := range []string{"sip", "tls", "ws", "wss", "farm", "internal"} {

@@ -70,10 +70,10 @@ func New(cfg Config) (*Peer, error) {
 	return p, nil
 }
 
-// bindPair binds an even port and the one above it.
+// bindPair binds an even port and the one above it, below 60000: above, tests steer ports, which takes packets from whoever has them.
 func bindPair(addr netip.Addr) (*net.UDPConn, *net.UDPConn, error) {
 	for range 200 {
-		port := uint16(40000 + 2*rand.IntN(12000))
+		port := uint16(40000 + 2*rand.IntN(10000))
 		rtp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, port)))
 		if err != nil {
 			continue
@@ -84,7 +84,7 @@ func bindPair(addr netip.Addr) (*net.UDPConn, *net.UDPConn, error) {
 		}
 		rtp.Close()
 	}
-	return nil, nil, fmt.Errorf("bind %v: no free pair of ports in 40000-63999", addr)
+	return nil, nil, fmt.Errorf("bind %v: no free pair of ports in 40000-59999", addr)
 }
 
 // Addr is where the peer receives RTP.

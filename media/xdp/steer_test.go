@@ -90,7 +90,7 @@ func socket(t *testing.T) (fd int, port uint16) {
 // closed port refused as ever.
 func TestSteerPicksLane(t *testing.T) {
 	second := netip.MustParseAddr("127.0.0.2")
-	s := attach(t, Config{Addrs: []netip.Addr{loopback, second}, PortMin: 29000, PortMax: 29009, Lanes: 2})
+	s := attach(t, Config{Addrs: []netip.Addr{loopback, second}, PortMin: 65400, PortMax: 65409, Lanes: 2})
 	var lanes [2]int
 	for i := range lanes {
 		lanes[i], _ = socket(t)
@@ -101,15 +101,15 @@ func TestSteerPicksLane(t *testing.T) {
 	if _, err := s.Join(lanes[0]); err == nil {
 		t.Error("a third socket joined two lanes")
 	}
-	first := netip.AddrPortFrom(loopback, 29004)
+	first := netip.AddrPortFrom(loopback, 65404)
 	s.Set(first, 0)
-	s.Set(netip.AddrPortFrom(second, 29004), 1)
-	s.Set(netip.AddrPortFrom(second, 29010), 1) // out of range: nothing
+	s.Set(netip.AddrPortFrom(second, 65404), 1)
+	s.Set(netip.AddrPortFrom(second, 65410), 1) // out of range: nothing
 	from, _ := socket(t)
 	buf := make([]byte, 100)
 	for i, a := range []netip.Addr{loopback, second} {
 		text := "to " + a.String()
-		if err := unix.Sendto(from, []byte(text), 0, &unix.SockaddrInet4{Addr: a.As4(), Port: 29004}); err != nil {
+		if err := unix.Sendto(from, []byte(text), 0, &unix.SockaddrInet4{Addr: a.As4(), Port: 65404}); err != nil {
 			t.Fatal(err)
 		}
 		n, err := unix.Read(lanes[i], buf)
@@ -119,11 +119,11 @@ func TestSteerPicksLane(t *testing.T) {
 	}
 	s.Clear(first)
 	refused(t, first)
-	refused(t, netip.AddrPortFrom(second, 29010))
+	refused(t, netip.AddrPortFrom(second, 65410))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, netip.AddrPortFrom(second, 29004))
+	refused(t, netip.AddrPortFrom(second, 65404))
 }
 
 // refused wants ICMP "port unreachable".
