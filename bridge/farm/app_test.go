@@ -30,9 +30,15 @@ func runNode(t *testing.T, cfg Config) (*Farm, *app) {
 		cfg.RecordingDir = t.TempDir()
 	}
 	f := runFarm(t, cfg)
+	return f, appOf(t, f)
+}
+
+// appOf is the application of a node.
+func appOf(t *testing.T, f *Farm) *app {
+	t.Helper()
 	a := &app{t: t, base: "http://rtcedge:pw@" + f.ARIAddr().String() + "/ari/"}
 	a.connect("rtcedge")
-	return f, a
+	return a
 }
 
 // connect opens the event socket.

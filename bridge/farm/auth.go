@@ -47,9 +47,6 @@ func (f *Farm) transaction(req *sipmsg.Request) uint64 {
 	}{req.Source(), req.CallID().Value(), req.Via().Value(), req.CSeq().SeqNo})
 }
 
-// knows tells if there may be a user of that name. Without Auth and Known everybody may register, so any name may be one.
-func (f *Farm) knows(user string) bool { return f.cfg.users() == nil || f.account(user) }
-
 // account tells if a user of that name is written down.
 func (f *Farm) account(user string) bool {
 	users := f.cfg.users()

@@ -211,3 +211,12 @@ func (n *node) sortedBridges() []*bridge {
 	slices.SortFunc(out, func(a, b *bridge) int { return strings.Compare(a.id, b.id) })
 	return out
 }
+
+func (n *node) bridgeCount() int {
+	if n == nil {
+		return 0
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.bridges)
+}

@@ -15,11 +15,6 @@ func (n *node) bridgeOf(r *ari.Request) (*bridge, error) {
 	if b := n.bridges[id]; b != nil {
 		return b, nil
 	}
-	for _, b := range (control{n.farm}).Bridges() {
-		if b.ID == id {
-			return nil, ari.Refuse(http.StatusConflict, "Bridge not in Stasis application")
-		}
-	}
 	return nil, ari.Refuse(http.StatusNotFound, "Bridge not found")
 }
 
@@ -112,7 +107,7 @@ func (n *node) membersOf(r *ari.Request) ([]*channel, error) {
 		ch, err := n.channelOf(id)
 		if err != nil {
 			status, message := http.StatusBadRequest, "Channel not found"
-			if n.legacy(id) || n.channels[id] != nil {
+			if n.channels[id] != nil {
 				status, message = http.StatusUnprocessableEntity, "Channel not in Stasis application"
 			}
 			return nil, ari.Refuse(status, "%s", message)

@@ -1,7 +1,6 @@
 package farm
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -9,23 +8,6 @@ import (
 
 	sipmsg "github.com/emiago/sipgo/sip"
 )
-
-// Kind is what a call is connected to.
-type Kind uint8
-
-// The kinds of calls.
-const (
-	KindEcho Kind = iota
-	KindMusic
-	KindConference
-	KindUser
-	KindStasis // an ARI application decides
-)
-
-// String is the kind's name, as `rtcedge calls` prints it.
-func (k Kind) String() string {
-	return [...]string{KindEcho: "echo", KindMusic: "music", KindConference: "conference", KindUser: "user", KindStasis: "stasis"}[k]
-}
 
 // Numbers, fixed by the design (see the package doc).
 const (
@@ -52,7 +34,7 @@ type eventKind uint8
 
 const (
 	evRequest  eventKind = iota // a request in one of our dialogs
-	evResponse                  // to the INVITE of an outgoing leg
+	evResponse                  // to the INVITE of an originated call
 	evGone                      // that INVITE's transaction ended without a final response
 	evByeDone                   // our BYE was answered, or never will be
 	evStray                     // a 2xx of another branch of a fork downstream
@@ -63,7 +45,6 @@ const (
 // event is what happens to a call. Which fields are set depends on its kind.
 type event struct {
 	kind  eventKind
-	leg   *leg
 	req   *sipmsg.Request
 	tx    *sipmsg.ServerTx
 	res   *sipmsg.Response
@@ -71,41 +52,32 @@ type event struct {
 	do    func()
 }
 
-// call is one caller and what it is connected to. Its goroutine (run) owns all of it but what is marked.
+// call is one dialog with a far end, and the channel that ARI sees of it. Its goroutine (run) owns all of it but what is marked.
 type call struct {
-	// Constant after newCall.
+	// Constant once run has begun.
 	farm      *Farm
-	id        string
-	kind      Kind
-	number    string
+	number    string // dialled, or called
+	place     string // of an incoming one that no application gets: echo or music
 	started   time.Time
+	leg       *leg
+	channel   *channel      // of an incoming one, set by begin
 	events    chan event    // unbuffered: an event that was taken is handled
 	cancelled chan struct{} // the caller's CANCEL; sipgo has answered it
 	done      chan struct{} // closed when run has ended
 
 	view atomic.Pointer[callView] // for readers from outside
 
-	caller, callee *leg
-	channel        *channel // of KindStasis, whose call has one leg; constant once run has begun
-	legs           []*leg
-	offered        []byte    // our answer to the caller, kept until the callee answers
-	ringUntil      time.Time // zero when nobody rings
-	answered       time.Time
-	worst          int // best status so far of the legs that failed
+	offered   []byte    // our answer to the caller, kept until the application answers
+	ringUntil time.Time // zero when nobody rings
+	answered  time.Time
 }
 
 // callView is a consistent picture of a call.
 type callView struct {
 	answered time.Time
-	legs     []legView
-}
-
-type legView struct {
-	leg    *leg
-	callID string
-	from   string
-	to     string
-	state  legState
+	callID   string
+	from, to string
+	state    legState
 }
 
 // post hands an event to the call; false if it has ended. It waits until the call takes it.
@@ -128,7 +100,7 @@ func (c *call) run() {
 	defer timer.Stop()
 	draining := f.draining
 	defer func() { f.node.lose(c.channel, 0) }()
-	for c.alive() {
+	for c.leg.state != legEnded {
 		c.publish()
 		if at := c.deadline(); at.IsZero() {
 			timer.Stop()
@@ -146,22 +118,16 @@ func (c *call) run() {
 			draining = nil
 			c.hangupAll(503)
 		case <-f.life.Done():
-			for _, l := range c.legs {
-				l.end()
-			}
+			c.leg.end()
 		}
 	}
 }
 
-func (c *call) alive() bool {
-	return slices.ContainsFunc(c.legs, func(l *leg) bool { return l.state != legEnded })
-}
-
-// begin answers the caller, or starts to look for the callee.
+// begin hands a call that came in to the application, or answers it when that is away and the number needs none.
 func (c *call) begin() {
-	l := c.caller
-	if l == nil {
-		return // an originated call
+	l := c.leg
+	if !l.incoming {
+		return
 	}
 	if body := l.invite.Body(); len(body) > 0 {
 		remote, answer, err := l.neg.answer(body)
@@ -173,60 +139,18 @@ func (c *call) begin() {
 		l.held = !remote.dir.Receives()
 		c.offered = answer
 	}
-	switch c.kind {
-	case KindUser:
-		c.connect()
-	case KindStasis:
-		c.farm.node.arrive(c)
-	default:
+	c.farm.node.arrive(c)
+	if c.place != "" {
 		c.answerCaller()
 	}
 }
 
-// link brings the media of the call into the state that its legs are in. It is called after every change of them.
-func (c *call) link() {
-	if c.kind == KindStasis {
-		for _, l := range c.legs {
-			c.farm.node.linked(c.channel, l.held)
-		}
-		return
-	}
-	l := c.caller
-	if l.state != legUp {
-		return
-	}
-	switch c.kind {
-	case KindEcho:
-		s := l.stream
-		s.setSink(func(p rtpPacket, event bool) { s.relay(s, p, event) })
-	case KindMusic:
-		l.playMusic(!l.held)
-	case KindConference:
-		if l.room == nil {
-			l.room = c.farm.join(c.number, l)
-		}
-	case KindUser:
-		if c.callee != nil && c.callee.state == legUp {
-			couple(l, c.callee)
-			couple(c.callee, l)
-		}
-	}
-}
-
-// couple sends what a says to b; while b's peer a holds, b hears music.
-func couple(a, b *leg) {
-	if a.held {
-		a.stream.setSink(nil)
-	} else {
-		from, to := a.stream, b.stream
-		from.setSink(func(p rtpPacket, event bool) { to.relay(from, p, event) })
-	}
-	b.playMusic(a.held && !b.held)
-}
+// link lets the channel follow the far end's hold.
+func (c *call) link() { c.farm.node.linked(c.channel, c.leg.held) }
 
 // answerCaller sends the 2xx of the call's INVITE. It is false if the caller has cancelled.
 func (c *call) answerCaller() bool {
-	l := c.caller
+	l := c.leg
 	body, ours := c.offered, false
 	if body == nil {
 		body, ours = l.neg.offer(), true // RFC 3261, section 13.2.1: the INVITE had no offer
@@ -240,6 +164,7 @@ func (c *call) answerCaller() bool {
 		l.state, c.answered = before, time.Time{}
 		return false
 	}
+	c.farm.node.up(c.channel)
 	return true
 }
 
@@ -263,10 +188,10 @@ func (l *leg) accept(tx *sipmsg.ServerTx, req *sipmsg.Request, body []byte, ourO
 	return true
 }
 
-// refuseCaller ends the caller's leg with a final response, if it has none yet.
+// refuseCaller ends the caller's INVITE with a final response, if it has none yet.
 func (c *call) refuseCaller(status int, reason string) {
-	l := c.caller
-	if l == nil || l.state != legCalling && l.state != legRinging {
+	l := c.leg
+	if !l.incoming || l.state != legCalling && l.state != legRinging {
 		return
 	}
 	c.farm.refuse(l.tx, l.invite, status, reason)
@@ -275,20 +200,17 @@ func (c *call) refuseCaller(status int, reason string) {
 
 // callerCancelled ends a call whose caller gave up; sipgo has answered the CANCEL and sent 487.
 func (c *call) callerCancelled() {
-	if l := c.caller; l.state == legCalling || l.state == legRinging {
+	if l := c.leg; l.state == legCalling || l.state == legRinging {
 		c.farm.node.hangupAsked(c.channel, causeNormal, nil)
 		l.end()
-		c.hangupAll(487)
 	}
 }
 
-// hangupAll ends every leg; an INVITE that waits for an answer gets this status.
+// hangupAll ends the call; an INVITE that waits for an answer gets this status.
 func (c *call) hangupAll(status int) {
 	c.ringUntil = time.Time{}
 	c.refuseCaller(status, reasonOf(status))
-	for _, l := range c.legs {
-		c.hangup(l)
-	}
+	c.hangup(c.leg)
 	c.farm.node.lose(c.channel, 0) // a channel goes at once, its dialog when the far end has answered
 }
 
@@ -318,35 +240,26 @@ func (c *call) sendBye(l *leg) {
 	req.AppendHeader(sipmsg.NewHeader("Reason", "Q.850;cause="+strconv.Itoa(l.cause))) // RFC 3326
 	c.farm.transact(req, nil, nil, func(res *sipmsg.Response) {
 		if res == nil || !res.IsProvisional() {
-			c.post(event{kind: evByeDone, leg: l})
+			c.post(event{kind: evByeDone})
 		}
 	})
 }
 
 func (c *call) handle(ev event) {
+	l := c.leg
 	switch ev.kind {
 	case evRequest:
-		c.onDialogRequest(ev.leg, ev.req, ev.tx)
+		c.onDialogRequest(l, ev.req, ev.tx)
 	case evResponse:
-		if c.kind == KindStasis {
-			c.onOriginated(ev.leg, ev.res)
-		} else {
-			c.onAnswer(ev.leg, ev.res)
-		}
+		c.onOriginated(l, ev.res)
 	case evGone:
-		if c.kind == KindStasis {
-			c.onOriginateFailed(ev.leg, 408)
-		} else {
-			c.onFailure(ev.leg, 408)
-		}
+		c.onOriginateFailed(l, 408)
 	case evByeDone:
-		ev.leg.end()
+		l.end()
 	case evStray:
-		c.onStray(ev.leg, ev.res)
+		c.onStray(l, ev.res)
 	case evHangup:
-		for _, l := range c.legs {
-			l.cause = ev.cause
-		}
+		l.cause = ev.cause
 		c.hangupAll(statusOf(ev.cause))
 	case evDo:
 		ev.do()
@@ -356,15 +269,10 @@ func (c *call) handle(ev event) {
 // deadline is when onTime has something to do; zero is never.
 func (c *call) deadline() time.Time {
 	at := c.ringUntil
-	earlier := func(t time.Time) {
+	for _, t := range []time.Time{c.leg.unacked.again, c.leg.unacked.until, c.leg.giveUp} {
 		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
 			at = t
 		}
-	}
-	for _, l := range c.legs {
-		earlier(l.unacked.again)
-		earlier(l.unacked.until)
-		earlier(l.giveUp)
 	}
 	return at
 }
@@ -372,44 +280,35 @@ func (c *call) deadline() time.Time {
 func (c *call) onTime(now time.Time) {
 	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	if due(c.ringUntil) {
-		if c.kind == KindStasis {
-			c.farm.node.lose(c.channel, causeNoAnswer)
-		}
+		c.farm.node.lose(c.channel, causeNoAnswer)
 		c.hangupAll(480)
 	}
-	for _, l := range c.legs {
-		switch u := &l.unacked; {
-		case due(u.until):
-			// RFC 3261, section 13.3.1.4: without an ACK the dialog is there, but the session ends.
-			l.unacked = unacked{}
-			c.hangupAll(408)
-		case due(u.again):
-			u.step = min(2*u.step, t2Factor*c.farm.cfg.T1)
-			u.again = now.Add(u.step)
-			if err := u.tx.Respond(u.res); err != nil {
-				c.farm.cfg.Logger.Debug("repeat 2xx", "call_id", l.d.callID, "error", err)
-			}
+	l := c.leg
+	switch u := &l.unacked; {
+	case due(u.until):
+		// RFC 3261, section 13.3.1.4: without an ACK the dialog is there, but the session ends.
+		l.unacked = unacked{}
+		c.hangupAll(408)
+	case due(u.again):
+		u.step = min(2*u.step, t2Factor*c.farm.cfg.T1)
+		u.again = now.Add(u.step)
+		if err := u.tx.Respond(u.res); err != nil {
+			c.farm.cfg.Logger.Debug("repeat 2xx", "call_id", l.d.callID, "error", err)
 		}
-		if due(l.giveUp) {
-			close(l.forget)
-			l.giveUp = time.Time{}
-			l.end()
-		}
+	}
+	if due(l.giveUp) {
+		close(l.forget)
+		l.giveUp = time.Time{}
+		l.end()
 	}
 }
 
-// publish makes the call's state visible to Calls and ARI.
+// publish makes the call's state visible to Calls.
 func (c *call) publish() {
-	v := &callView{answered: c.answered}
-	for _, l := range c.legs {
-		if l.state == legEnded || l.state == legUnopened {
-			continue
-		}
-		from, to := l.d.remote, l.d.localName
-		if !l.incoming {
-			from, to = to, from
-		}
-		v.legs = append(v.legs, legView{leg: l, callID: l.d.callID, from: from, to: to, state: l.state})
+	l := c.leg
+	v := &callView{answered: c.answered, callID: l.d.callID, from: l.d.remote, to: l.d.localName, state: l.state}
+	if !l.incoming {
+		v.from, v.to = v.to, v.from
 	}
 	c.view.Store(v)
 }

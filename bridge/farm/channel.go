@@ -44,7 +44,7 @@ type channel struct {
 	moh      bool
 	silent   bool
 	ringing  bool
-	place    string // where continue has sent it: echo, music
+	place    string // where the dialplan has it: echo, music
 	plays    []*playback
 	keys     *keySender
 	record   *recording
@@ -229,27 +229,35 @@ func (ch *channel) shown() ari.Channel {
 			out.Dialplan.AppData += "," + a
 		}
 	}
+	switch {
+	case ch.stasis:
+	case ch.place == placeEcho:
+		out.Dialplan.AppName = "Echo"
+	case ch.place == placeMusic:
+		out.Dialplan.AppName = "MusicOnHold"
+	}
 	if ch.leg != nil {
 		out.ProtocolID = ch.leg.protocolID
 	}
 	return out
 }
 
-// arrive makes a channel of a call that came in and hands it to the application. It runs on the call's goroutine.
+// arrive makes a channel of a call that came in and hands it to the application, if that is there. It runs on the call's goroutine.
 func (n *node) arrive(c *call) {
-	l := c.caller
+	l := c.leg
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	from := callerID(l.d.remote)
 	ch := &channel{
 		node: n, id: l.id, name: l.name, created: l.created, call: c, leg: l, stream: l.stream, exten: c.number,
-		app: application, args: []string{"in", c.number}, state: ari.StateRing, caller: from, vars: map[string]string{},
-		cause: causeNormal, farHeld: l.held,
+		state: ari.StateRing, caller: callerID(l.d.remote), vars: map[string]string{}, cause: causeNormal, farHeld: l.held, place: c.place,
 	}
-	n.add(ch)
 	c.channel = ch
+	n.add(ch)
 	n.tell("ChannelCreated", ch, nil, nil)
-	n.start(ch)
+	if c.place == "" {
+		ch.app, ch.args = application, []string{"in", c.number}
+		n.start(ch)
+	}
 }
 
 // add enters a channel; it is heard from now on.
@@ -278,6 +286,14 @@ func (n *node) become(ch *channel, state string) {
 	}
 	ch.state = state
 	n.tell("ChannelStateChange", ch, nil, nil)
+}
+
+// up tells that a caller was answered.
+func (n *node) up(ch *channel) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.become(ch, ari.StateUp)
+	n.rewire(ch)
 }
 
 // linked follows the far end's hold. It runs on the call's goroutine.

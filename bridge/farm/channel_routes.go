@@ -61,7 +61,7 @@ func (n *node) channelRoutes() []ari.Route {
 	}
 }
 
-// hangup ends any channel, also one of the farm's own calls: a call ends at one participant.
+// hangup ends any channel, also one that no application has.
 func (n *node) hangup(r *ari.Request) (any, error) {
 	cause, err := ari.HangupCause(r)
 	if err != nil {
@@ -76,14 +76,11 @@ func (n *node) hangup(r *ari.Request) (any, error) {
 		return nil, nil
 	}
 	n.mu.Unlock()
-	switch {
-	case ch != nil:
+	if ch != nil {
 		n.hangupAsked(ch, cause, map[string]any{"cause": softHangup})
-		if ch.call.post(event{kind: evHangup, leg: ch.leg, cause: cause}) {
+		if ch.call.post(event{kind: evHangup, cause: cause}) {
 			return nil, nil
 		}
-	case control{n.farm}.Hangup(id, cause):
-		return nil, nil
 	}
 	return nil, ari.Refuse(http.StatusNotFound, "Channel not found")
 }
@@ -101,11 +98,8 @@ func (n *node) answer(r *ari.Request) (any, error) {
 		return nil, err // external media is up
 	}
 	return nil, ch.ask(func(c *call, l *leg) {
-		if l.incoming && (l.state == legCalling || l.state == legRinging) && c.answerCaller() {
-			n.mu.Lock()
-			n.become(ch, ari.StateUp)
-			n.rewire(ch)
-			n.mu.Unlock()
+		if l.incoming && (l.state == legCalling || l.state == legRinging) {
+			c.answerCaller()
 		}
 	})
 }

@@ -2,9 +2,6 @@ package farm
 
 import (
 	"context"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"rtcedge/bridge/mixer"
@@ -17,38 +14,10 @@ const (
 	catchUp   = 5
 )
 
-// ticking is what the clock drives: players and rooms.
-type ticking interface {
-	tick(melody [][mixer.FrameSamples]byte)
-}
-
-// clock is the one goroutine that paces music and conferences.
+// clock is the one goroutine that paces what channels and bridges hear.
 type clock struct {
 	melody [][mixer.FrameSamples]byte
-
-	// The list is replaced, never changed, so the clock reads it without a lock while streams come and go.
-	list atomic.Pointer[[]ticking]
-	mu   sync.Mutex // of those who replace it
-}
-
-func newClock() *clock {
-	c := &clock{melody: melody()}
-	c.list.Store(new([]ticking))
-	return c
-}
-
-func (c *clock) add(t ticking) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := append(slices.Clone(*c.list.Load()), t)
-	c.list.Store(&list)
-}
-
-func (c *clock) remove(t ticking) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := slices.DeleteFunc(slices.Clone(*c.list.Load()), func(o ticking) bool { return o == t })
-	c.list.Store(&list)
+	tick   func(melody [][mixer.FrameSamples]byte)
 }
 
 func (c *clock) run(ctx context.Context) {
@@ -66,9 +35,7 @@ func (c *clock) run(ctx context.Context) {
 			next = now
 		}
 		for !next.After(now) {
-			for _, t := range *c.list.Load() {
-				t.tick(c.melody)
-			}
+			c.tick(c.melody)
 			next = next.Add(frameTime)
 		}
 		timer.Reset(time.Until(next))

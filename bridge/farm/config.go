@@ -19,8 +19,8 @@ type Role string
 
 // The farms.
 const (
-	RoleCall       Role = "call"       // 600, 601 and calls to registered users
-	RoleConference Role = "conference" // 7000-7999 and the domain conference.*
+	RoleCall       Role = "call"       // calls, for ARI
+	RoleConference Role = "conference" // conferences, for ARI
 	RoleRegistrar  Role = "registrar"  // REGISTER
 )
 
@@ -32,11 +32,10 @@ const (
 
 // Chosen by us.
 const (
-	defaultRingTimeout  = 30 * time.Second
 	defaultDrainTimeout = 3 * time.Second
 	// Mappings of 14 s were seen: the question and, should it be lost, both repetitions of it within 1.5 s come before.
 	defaultQualify     = 12 * time.Second
-	defaultMaxCalls    = 1000 // two port pairs each: well within the default port range
+	defaultMaxCalls    = 1000 // a port pair each: well within the default port range
 	defaultPortMin     = 20000
 	defaultPortMax     = 29999
 	minExpires         = 60 * time.Second // a shorter one than the edge's keep-alive is a flood (RFC 3261, section 10.3)
@@ -45,14 +44,14 @@ const (
 	defaultMaxUsers    = 10000
 )
 
-// Config is what a farm needs. The zero value serves all roles on udp:127.0.0.1:5070.
+// Config is what a farm needs. ARI must be given, but where the farm is a registrar only.
 type Config struct {
 	Listen []string // SIP listeners PROTO:IP:PORT, udp or tcp; port 0 takes a free one; default udp:127.0.0.1:5070
 	Roles  []Role   // farms to be; default all three
 
-	ARI         netip.AddrPort // HTTP listener of ARI; the zero value is off
+	ARI         netip.AddrPort // HTTP listener of ARI
 	ARIUser     string         // of ARI's Basic authentication; default "rtcedge"
-	ARIPassword string         // of ARI's Basic authentication; must be given with ARI
+	ARIPassword string         // of ARI's Basic authentication; must be given
 
 	ARIClients int // event sockets at a time; more are refused with 503; default 64
 	ARIQueue   int // events that wait for one client; one that is slower is cut; default 4096
@@ -73,17 +72,15 @@ type Config struct {
 
 	Edge netip.AddrPort // next hop to a contact that was registered without Path; default the contact's own address
 
-	RingTimeout     time.Duration // a call to a user that is not answered ends after it; default 30 s
-	DrainTimeout    time.Duration // how long Run waits for BYEs to be answered when it ends; default 3 s
-	T1              time.Duration // round-trip estimate (RFC 3261, section 17.1.1.1): 2xx are sent again after it, the ACK is awaited for 64 of it; default 500 ms
-	DefaultExpires  time.Duration // of a REGISTER that names none; default 3600 s
-	MinExpires      time.Duration // shorter wishes are refused with 423; default 60 s
-	MaxExpires      time.Duration // longer wishes are shortened; default 2 h
-	MaxCalls        int           // calls at a time; more are refused with 503; default 1000
-	MaxContacts     int           // contacts of one user; default 10
-	MaxUsers        int           // users with contacts; default 10000
-	Qualify         time.Duration // every registered contact gets an OPTIONS in each, which keeps its way through a NAT open; default 12 s, negative is off
-	ConferenceTones bool          // a short tone to all when somebody enters or leaves a conference; default off
+	DrainTimeout   time.Duration // how long Run waits for BYEs to be answered when it ends; default 3 s
+	T1             time.Duration // round-trip estimate (RFC 3261, section 17.1.1.1): 2xx are sent again after it, the ACK is awaited for 64 of it; default 500 ms
+	DefaultExpires time.Duration // of a REGISTER that names none; default 3600 s
+	MinExpires     time.Duration // shorter wishes are refused with 423; default 60 s
+	MaxExpires     time.Duration // longer wishes are shortened; default 2 h
+	MaxCalls       int           // calls at a time; more are refused with 503; default 1000
+	MaxContacts    int           // contacts of one user; default 10
+	MaxUsers       int           // users with contacts; default 10000
+	Qualify        time.Duration // every registered contact gets an OPTIONS in each, which keeps its way through a NAT open; default 12 s, negative is off
 
 	Logger *slog.Logger // default: none
 }
@@ -100,7 +97,10 @@ func (c *Config) validate() error {
 			return fmt.Errorf("roles: %q is none of call, conference, registrar", r)
 		}
 	}
-	if c.ARI.IsValid() && c.ARIPassword == "" {
+	switch calls := slices.ContainsFunc(c.Roles, func(r Role) bool { return r != RoleRegistrar }); {
+	case calls && !c.ARI.IsValid():
+		return errors.New("ari: an address is needed: calls and conferences are controlled by it")
+	case c.ARI.IsValid() && c.ARIPassword == "":
 		return errors.New("ari: a password is needed")
 	}
 	if c.PortMin == 0 {
@@ -126,7 +126,6 @@ func (c *Config) validate() error {
 		value *time.Duration
 		other time.Duration
 	}{
-		{"ring timeout", &c.RingTimeout, defaultRingTimeout},
 		{"drain timeout", &c.DrainTimeout, defaultDrainTimeout},
 		{"t1", &c.T1, timerT1},
 		{"default expires", &c.DefaultExpires, defaultExpires},

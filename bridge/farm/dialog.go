@@ -28,7 +28,6 @@ type dialog struct {
 	seq, remoteSeq      uint32
 	via                 *listener // what requests leave from, so that the edge knows us
 	user                string    // of our Contact
-	forwards            uint32    // Max-Forwards of the INVITE; 0: 70
 	frozen              bool      // taken over from another node: the route set stays, whatever a 2xx says (B59)
 }
 
@@ -102,9 +101,6 @@ func (d *dialog) request(method sipmsg.RequestMethod, contentType string, body [
 		req.AppendHeader(sipmsg.NewHeader("Route", r))
 	}
 	forwards := sipmsg.MaxForwardsHeader(70)
-	if method == sipmsg.INVITE && d.forwards > 0 {
-		forwards = sipmsg.MaxForwardsHeader(d.forwards)
-	}
 	req.AppendHeader(&forwards)
 	req.AppendHeader(sipmsg.NewHeader("From", d.localName+";tag="+d.localTag))
 	to := d.remote

@@ -49,11 +49,11 @@ func (f *Farm) inDialog(req *sipmsg.Request, tx *sipmsg.ServerTx, tag string) {
 		// sipgo makes a transaction for the ACK of a 2xx, too, which nothing would end.
 		tx.Terminate()
 		if l != nil {
-			l.call.post(event{kind: evRequest, leg: l, req: req})
+			l.call.post(event{kind: evRequest, req: req})
 		}
 		return
 	}
-	if l == nil || !l.call.post(event{kind: evRequest, leg: l, req: req, tx: tx}) {
+	if l == nil || !l.call.post(event{kind: evRequest, req: req, tx: tx}) {
 		f.respond(tx, req, 481, "Call/Transaction Does Not Exist")
 	}
 }
@@ -62,10 +62,7 @@ func (f *Farm) inDialog(req *sipmsg.Request, tx *sipmsg.ServerTx, tag string) {
 func (f *Farm) onInvite(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	// 100 at once: behind a stateless edge nobody else sends it, and sipgo's own, which would come after 200 ms, is off.
 	f.respond(tx, req, 100, "Trying")
-	kind, number, ok := f.route(&req.Recipient)
-	if f.node.takes() && (f.has(RoleCall) || f.has(RoleConference)) {
-		kind, number, ok = KindStasis, dialled(&req.Recipient), true
-	}
+	number := dialled(&req.Recipient)
 	unknown := options(req, "Require")
 	contentType := ""
 	if h := req.ContentType(); h != nil {
@@ -75,11 +72,8 @@ func (f *Farm) onInvite(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	case len(unknown) > 0:
 		f.refuse(tx, req, 420, "Bad Extension", sipmsg.NewHeader("Unsupported", strings.Join(unknown, ", ")))
 		return
-	case !ok || number == "":
+	case number == "" || !f.has(RoleCall) && !f.has(RoleConference):
 		f.refuse(tx, req, 404, "Not Found")
-		return
-	case kind == KindUser && req.MaxForwards() != nil && req.MaxForwards().Val() <= 1:
-		f.refuse(tx, req, 483, "Too Many Hops")
 		return
 	case req.Contact() == nil || req.Contact().Address.Host == "":
 		f.refuse(tx, req, 400, "Missing Contact") // RFC 3261, section 8.1.1.8
@@ -88,7 +82,14 @@ func (f *Farm) onInvite(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 		f.refuse(tx, req, 415, "Unsupported Media Type", sipmsg.NewHeader("Accept", "application/sdp"))
 		return
 	}
-	c := f.newCall(kind, number)
+	place := ""
+	if !f.node.takes() {
+		if place = alone(number); place == "" {
+			f.refuse(tx, req, 503, "Service Unavailable") // as our Asterisk nodes do: the edge may ask another node
+			return
+		}
+	}
+	c := f.newCall(number)
 	if c == nil {
 		f.refuse(tx, req, 503, "Service Unavailable", sipmsg.NewHeader("Retry-After", "10"))
 		return
@@ -106,7 +107,7 @@ func (f *Farm) onInvite(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	req.To().Params.Add("tag", tag)
 	l.d = uasDialog(req, tag, f.arrivedOn(tx))
 	l.invite, l.tx, l.protocolID = req, tx, l.d.callID
-	c.caller = l
+	c.place = place
 	if !tx.OnCancel(func(*sipmsg.Request) {
 		select { // sipgo holds the transaction's lock here
 		case c.cancelled <- struct{}{}:
@@ -119,26 +120,15 @@ func (f *Farm) onInvite(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	f.wg.Go(c.run)
 }
 
-// route says what a Request-URI is a call to.
-func (f *Farm) route(uri *sipmsg.Uri) (kind Kind, number string, ok bool) {
-	number = dialled(uri)
-	conference := len(number) == 4 && number[0] == '7' && strings.Trim(number, "0123456789") == ""
-	switch {
-	case number == "":
-		return 0, "", false
-	case conference || strings.HasPrefix(strings.ToLower(uri.Host), "conference."):
-		return KindConference, number, f.has(RoleConference)
-	case !f.has(RoleCall):
-		return 0, "", false
-	case number == echoNumber:
-		return KindEcho, number, true
-	case number == musicNumber:
-		return KindMusic, number, true
-	case uri.Scheme == "tel":
-		return KindUser, number, true
+// alone is what a node can do with a number when no application is there: the context of that name in our Asterisk nodes' dialplan.
+func alone(number string) (place string) {
+	switch number {
+	case echoNumber:
+		return placeEcho
+	case musicNumber:
+		return placeMusic
 	}
-	number, ok = f.user(uri)
-	return KindUser, number, ok
+	return ""
 }
 
 // dialled is the number or name in a Request-URI.

@@ -32,7 +32,7 @@ type Farm struct {
 	listeners []*listener
 	rtpAddr   netip.Addr
 	ua        *sipgo.UserAgent
-	clock     *clock
+	clock     *clock // nil: no ARI
 	locations *locations
 	ari       *ari.Server    // nil: off
 	verifier  *auth.Verifier // nil: no challenge
@@ -54,7 +54,6 @@ type Farm struct {
 	closed  bool       // no request is taken any more
 	dialogs map[dialogID]*leg
 	calls   map[*call]struct{}
-	rooms   map[string]*room
 }
 
 type counters struct {
@@ -68,13 +67,11 @@ func New(cfg Config) (*Farm, error) {
 	}
 	f := &Farm{
 		cfg:      cfg,
-		clock:    newClock(),
 		started:  time.Now(),
 		seed:     maphash.MakeSeed(),
 		draining: make(chan struct{}),
 		dialogs:  make(map[dialogID]*leg),
 		calls:    make(map[*call]struct{}),
-		rooms:    make(map[string]*room),
 		locations: &locations{
 			defaultExpires: cfg.DefaultExpires, minExpires: cfg.MinExpires, maxExpires: cfg.MaxExpires,
 			maxContacts: cfg.MaxContacts, maxUsers: cfg.MaxUsers, users: make(map[string][]binding),
@@ -128,7 +125,7 @@ func (f *Farm) bind() error {
 		if err != nil {
 			return err
 		}
-		f.clock.add(f.node)
+		f.clock = &clock{melody: melody(), tick: f.node.tick}
 	}
 	raiseDatagramLimit()
 	// sipgo logs what strangers send, whole and without a limit; what matters of it is answered and counted here.
@@ -188,8 +185,8 @@ func (f *Farm) Run(ctx context.Context) error {
 	}
 	if f.node != nil {
 		serving.Go(func() { f.node.run(work) })
+		serving.Go(func() { f.clock.run(work) })
 	}
-	serving.Go(func() { f.clock.run(work) })
 	asking, stopAsking := context.WithCancel(ctx)
 	defer stopAsking()
 	if f.qualifier != nil {
@@ -305,12 +302,11 @@ func (f *Farm) newID() string { return f.prefix + strconv.FormatUint(f.serial.Ad
 func (f *Farm) newCallID() string { return sipmsg.GenerateTagN(24) + "@" + f.rtpAddr.String() }
 
 // newCall makes a call, or nil if there are too many or the farm drains. Its run is started by the caller.
-func (f *Farm) newCall(kind Kind, number string) *call {
+func (f *Farm) newCall(number string) *call {
 	c := &call{
-		farm: f, id: f.newID(), kind: kind, number: number, started: time.Now(),
+		farm: f, number: number, started: time.Now(),
 		events: make(chan event), cancelled: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	c.view.Store(new(callView))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.isDraining() || len(f.calls) >= f.cfg.MaxCalls {

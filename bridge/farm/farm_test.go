@@ -5,9 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -21,7 +19,7 @@ import (
 	"rtcedge/sip/auth"
 )
 
-// TestB08RegisterWithDigest: challenge, right and wrong passwords, another's name; unknown numbers are 404, known ones 480.
+// TestB08RegisterWithDigest: challenge, right and wrong passwords, another's name.
 func TestB08RegisterWithDigest(t *testing.T) {
 	t.Parallel()
 	f := runFarm(t, Config{Realm: "test", Auth: auth.NewUsers(
@@ -56,8 +54,6 @@ func TestB08RegisterWithDigest(t *testing.T) {
 	if f.Registrations() != 1 {
 		t.Errorf("%d registrations", f.Registrations())
 	}
-	p.dial("1002", p.sdp("sendrecv")).refused(480)
-	p.dial("9999", p.sdp("sendrecv")).refused(404)
 }
 
 // TestFiftyEchoCalls: fifty calls at once, each gets every packet of its own back.
@@ -99,10 +95,10 @@ func TestFiftyEchoCalls(t *testing.T) {
 	eventually(t, "no call left", func() bool { return f.Stats().Calls == 0 })
 }
 
-// TestDrain: when Run ends, running calls get BYE, ringing ones CANCEL and 503, new ones 503, and nothing is left behind.
+// TestDrain: when Run ends, running calls get BYE, ringing ones CANCEL or 503, new ones 503, and nothing is left behind.
 func TestDrain(t *testing.T) {
 	before := runtime.NumGoroutine()
-	f, err := New(Config{Listen: []string{"udp:127.0.0.1:0", "tcp:127.0.0.1:0"}, DrainTimeout: time.Second})
+	f, err := New(withARI(Config{Listen: []string{"udp:127.0.0.1:0", "tcp:127.0.0.1:0"}, DrainTimeout: time.Second, NodeID: "call1"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,15 +107,16 @@ func TestDrain(t *testing.T) {
 	go func() { done <- f.Run(ctx) }()
 	t.Run("calls", func(t *testing.T) {
 		a, b, c := newPhone(t, f, "1001"), newPhone(t, f, "1002"), newPhone(t, f, "1003")
-		b.register(200)
-		conf := a.dial("7000", a.sdp("sendrecv")).answered()
-		v := a.listen(conf.body)
+		music := a.dial("601", a.sdp("sendrecv")).answered()
+		v := a.listen(music.body)
 		eventually(t, "media", func() bool { return v.received.Load() > 2 })
-		out := c.dial("1002", c.sdp("sendrecv"))
-		in := b.ringing()
+		app := appOf(t, f)
+		out, id := app.inStasis(c, "1002")
+		app.do(204, "POST", "channels/"+id+"/ring", "")
 		out.response("INVITE", 180)
+		in := app.place(b)
 		cancel()
-		conf.hungUp()
+		music.hungUp()
 		b.reply(b.request("CANCEL"), 200, "", "")
 		out.refused(503)
 		c.dial("600", c.sdp("sendrecv")).refused(503)
@@ -154,7 +151,7 @@ func TestDrain(t *testing.T) {
 // TestDeafPeer: a far end that answers nothing delays Run by DrainTimeout at most.
 func TestDeafPeer(t *testing.T) {
 	t.Parallel()
-	f, err := New(Config{Listen: []string{"udp:127.0.0.1:0"}, DrainTimeout: 100 * time.Millisecond})
+	f, err := New(withARI(Config{DrainTimeout: 100 * time.Millisecond}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +225,7 @@ func TestTCP(t *testing.T) {
 		} else {
 			ask(call, "OPTIONS", "", 2) // answered behind the ACK
 			read(conn, "2 OPTIONS")
-			control{f}.Hangup(f.Calls()[0].Legs[0].ID, causeNormal)
+			f.snapshot()[0].post(event{kind: evHangup, cause: causeNormal})
 			back, err := contact.Accept()
 			if err != nil {
 				t.Fatal(err)
@@ -244,79 +241,32 @@ func TestTCP(t *testing.T) {
 	}
 }
 
-// TestB41ARI: channels, bridges and endpoints of running calls, and hanging up, over HTTP.
-func TestB41ARI(t *testing.T) {
+// TestB41Alone: what a node does while no application is there can be seen and ended by ARI, and not controlled.
+func TestB41Alone(t *testing.T) {
 	t.Parallel()
-	f := runFarm(t, Config{ARI: netip.MustParseAddrPort("127.0.0.1:0"), ARIPassword: "pw"})
-	a, b := newPhone(t, f, "1001"), newPhone(t, f, "1002")
-	b.register(200)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	ask := func(method, path string, into any) int {
-		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+f.ARIAddr().String()+"/ari/"+path, nil)
-		if err != nil {
-			t.Fatal(err)
+	f := runFarm(t, Config{})
+	a := &app{t: t, base: "http://rtcedge:pw@" + f.ARIAddr().String() + "/ari/"}
+	p := newPhone(t, f, "1001")
+	for number, application := range map[string]string{"600": "Echo", "601": "MusicOnHold"} {
+		d := p.dial(number, p.sdp("sendrecv")).answered()
+		_, text := a.ask("GET", "channels", "")
+		var channels []ari.Channel
+		if err := json.Unmarshal(text, &channels); err != nil || len(channels) != 1 {
+			t.Fatalf("channels %s: %v", text, err)
 		}
-		req.SetBasicAuth("rtcedge", "pw")
-		res, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
+		ch := channels[0]
+		if ch.State != ari.StateUp || ch.Caller.Number != "1001" || ch.ProtocolID != d.callID || ch.Dialplan.Exten != number || ch.Dialplan.AppName != application {
+			t.Errorf("channel %+v", ch)
 		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
+		a.do(409, "POST", "channels/"+ch.ID+"/mute", "")
+		a.do(404, "GET", "applications/rtcedge", "")
+		if info := a.do(200, "GET", "asterisk/info", ""); at(info, "system.version") == "" {
+			t.Errorf("info: %v", info)
 		}
-		if into != nil {
-			if err := json.Unmarshal(body, into); err != nil {
-				t.Fatalf("%s: %v in %s", path, err, body)
-			}
-		}
-		return res.StatusCode
+		a.do(204, "DELETE", "channels/"+ch.ID, "")
+		d.hungUp()
+		eventually(t, "no channel", func() bool { _, text := a.ask("GET", "channels", ""); return string(text) == "[]" })
 	}
-	out := a.dial("1002", a.sdp("sendrecv"))
-	in := b.ringing()
-	out.response("INVITE", 180)
-	var channels []ari.Channel
-	eventually(t, "the ringing channels", func() bool {
-		ask("GET", "channels", &channels)
-		return len(channels) == 2 && channels[1].State == ari.StateRinging
-	})
-	if channels[0].State != ari.StateRing || channels[0].Caller.Number != "1001" || channels[0].ProtocolID != out.callID ||
-		channels[0].Dialplan.Exten != "1002" || channels[1].Caller.Number != "1002" {
-		t.Errorf("channels: %+v", channels)
-	}
-	in.accept()
-	out.answered()
-	var bridges []ari.Bridge
-	eventually(t, "the bridge", func() bool {
-		ask("GET", "bridges", &bridges)
-		return len(bridges) == 1 && len(bridges[0].Channels) == 2
-	})
-	var endpoints []ari.Endpoint
-	ask("GET", "endpoints", &endpoints)
-	if len(endpoints) != 2 || endpoints[0].Resource != "1002" || len(endpoints[0].ChannelIDs) != 1 {
-		t.Errorf("endpoints: %+v", endpoints)
-	}
-	var info ari.AsteriskInfo
-	if ask("GET", "asterisk/info", &info); info.System.Version == "" {
-		t.Errorf("info: %+v", info)
-	}
-	if status := ask("DELETE", "channels/"+channels[1].ID+"?reason=busy", nil); status != http.StatusNoContent {
-		t.Errorf("DELETE: %d", status)
-	}
-	out.hungUp()
-	in.hungUp()
-	eventually(t, "no channel", func() bool { ask("GET", "channels", &channels); return len(channels) == 0 })
-
-	// A call that nobody has answered ends with the response that fits the cause.
-	out = a.dial("1002", a.sdp("sendrecv"))
-	in = b.ringing()
-	eventually(t, "a channel", func() bool { ask("GET", "channels", &channels); return len(channels) == 2 })
-	ask("DELETE", "channels/"+channels[0].ID+"?reason=busy", nil)
-	out.refused(486)
-	b.reply(b.request("CANCEL"), 200, "", "")
-	b.reply(in.invite, 487, "x", "")
 }
 
 // TestBadConfig: each mistake is named, and nothing stays bound.
@@ -331,13 +281,17 @@ func TestBadConfig(t *testing.T) {
 		{Config{Listen: []string{"sctp:127.0.0.1:5060"}}, "sctp:127.0.0.1:5060"},
 		{Config{Listen: []string{"udp:0.0.0.0:5070"}}, "0.0.0.0"},
 		{Config{Roles: []Role{"bridge"}}, "bridge"},
+		{Config{Roles: []Role{RoleConference}}, "address is needed"},
 		{Config{PortMin: 30000, PortMax: 30001}, "30000-30001"},
 		{Config{ARI: taken}, "password"},
-		{Config{RingTimeout: -1}, "ring timeout"},
+		{Config{DrainTimeout: -1}, "drain timeout"},
 		{Config{MaxCalls: -1}, "max calls"},
 		{Config{MinExpires: 3 * time.Hour}, "min expires"},
 		{Config{Listen: []string{"udp:127.0.0.1:0"}, RTPAddr: netip.MustParseAddr("192.0.2.1")}, "192.0.2.1"},
 	} {
+		if tt.want != "password" && tt.want != "address is needed" {
+			tt.cfg = withARI(tt.cfg)
+		}
 		f, err := New(tt.cfg)
 		if err == nil {
 			f.Close()
@@ -346,7 +300,7 @@ func TestBadConfig(t *testing.T) {
 			t.Errorf("%q does not name %q", err, tt.want)
 		}
 	}
-	f, err := New(Config{Listen: []string{"udp:127.0.0.1:0"}})
+	f, err := New(Config{Listen: []string{"udp:127.0.0.1:0"}, Roles: []Role{RoleRegistrar}}) // which needs no ARI
 	if err != nil {
 		t.Fatal(err)
 	}

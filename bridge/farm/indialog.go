@@ -33,7 +33,7 @@ func (c *call) onDialogRequest(l *leg, req *sipmsg.Request, tx *sipmsg.ServerTx)
 		c.onModify(l, req, tx)
 	case sipmsg.INFO:
 		f.respond(tx, req, 200, "OK")
-		c.relayInfo(l, req)
+		c.infoKey(req)
 	case sipmsg.NOTIFY:
 		f.respond(tx, req, 200, "OK") // how our REFER goes (RFC 3515): the far end's BYE tells enough
 	case sipmsg.REFER:
@@ -82,8 +82,7 @@ func (c *call) onBye(l *leg) {
 	c.hangupAll(480)
 }
 
-// onModify answers a re-INVITE or an UPDATE: hold, resume, another address, or only a refresh. The other leg is not
-// asked: its media is anchored here.
+// onModify answers a re-INVITE or an UPDATE: hold, resume, another address, or only a refresh. Nobody else is asked: the media ends here.
 func (c *call) onModify(l *leg, req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	f, body := c.farm, req.Body()
 	switch {
@@ -114,25 +113,6 @@ func (c *call) onModify(l *leg, req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	l.held = !remote.dir.Receives()
 	c.link()
 	l.accept(tx, req, answer, false)
-}
-
-// relayInfo passes DTMF by INFO to the other party.
-func (c *call) relayInfo(l *leg, req *sipmsg.Request) {
-	h := req.ContentType()
-	if c.kind == KindStasis {
-		c.infoKey(req)
-		return
-	}
-	if c.kind != KindUser || c.callee == nil || h == nil || !strings.HasPrefix(strings.ToLower(h.Value()), "application/dtmf") {
-		return
-	}
-	other := c.callee
-	if l == c.callee {
-		other = c.caller
-	}
-	if other.state == legUp {
-		c.farm.transact(other.d.request(sipmsg.INFO, h.Value(), req.Body()), nil, nil, func(*sipmsg.Response) {})
-	}
 }
 
 // sendCancel asks the far end to stop ringing, as soon as it may be asked.

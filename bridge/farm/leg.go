@@ -20,7 +20,7 @@ const (
 	legUnopened                 // made, but not yet in a dialog
 )
 
-// leg is one party of a call: a dialog and its media. It is owned by the call's goroutine but for ack and what is constant.
+// leg is the SIP side of a call: a dialog and its media. It is owned by the call's goroutine but for ack and what is constant.
 type leg struct {
 	// Constant after it was made.
 	id, name   string
@@ -34,8 +34,6 @@ type leg struct {
 	neg   negotiation
 	state legState
 	held  bool // the far end does not want to hear us
-	music *player
-	room  *room
 
 	invite  *sipmsg.Request  // the INVITE that made the leg, as received or as a copy of what was sent
 	tx      *sipmsg.ServerTx // of an incoming one, until it has a final response
@@ -79,7 +77,7 @@ func (c *call) newLeg(incoming bool, number string) (*leg, error) {
 	}
 	l.neg = negotiation{addr: f.rtpAddr, port: s.port(), id: uint64(l.created.UnixMicro())}
 	f.wg.Go(s.read)
-	c.legs = append(c.legs, l)
+	c.leg = l
 	return l, nil
 }
 
@@ -92,28 +90,8 @@ func (l *leg) open() {
 	f.mu.Unlock()
 }
 
-// silence takes the leg out of everything that sends or receives media.
-func (l *leg) silence() {
-	l.stream.setSink(nil)
-	l.playMusic(false)
-	if l.room != nil {
-		l.call.farm.leave(l.room, l)
-		l.room = nil
-	}
-}
-
-// playMusic starts or stops the melody towards the far end.
-func (l *leg) playMusic(on bool) {
-	clock := l.call.farm.clock
-	switch {
-	case on && l.music == nil:
-		l.music = &player{stream: l.stream}
-		clock.add(l.music)
-	case !on && l.music != nil:
-		clock.remove(l.music)
-		l.music = nil
-	}
-}
+// silence takes the leg out of everything that receives media.
+func (l *leg) silence() { l.stream.setSink(nil) }
 
 // end lets everything of the leg go.
 func (l *leg) end() {

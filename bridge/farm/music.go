@@ -33,17 +33,6 @@ func melody() [][mixer.FrameSamples]byte {
 	return frames
 }
 
-// player is a stream that hears the melody from its beginning. at is owned by the clock.
-type player struct {
-	stream *stream
-	at     int
-}
-
-func (p *player) tick(melody [][mixer.FrameSamples]byte) {
-	p.stream.play(&melody[p.at])
-	p.at = (p.at + 1) % len(melody)
-}
-
 // tone makes the short sound of a conference's entry (rising) or exit (falling).
 func tone(from, to float64) []mixer.Frame {
 	const frames, amplitude = 10, 4000

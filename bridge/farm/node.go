@@ -146,26 +146,12 @@ func (n *node) tell(kind string, ch *channel, b *bridge, extra map[string]any) {
 func (n *node) channelOf(id string) (*channel, error) {
 	ch := n.channels[id]
 	switch {
-	case ch == nil && n.legacy(id):
-		return nil, ari.Refuse(http.StatusConflict, "Channel not in Stasis application")
 	case ch == nil:
 		return nil, ari.Refuse(http.StatusNotFound, "Channel not found")
 	case ch.app == "" || !ch.stasis:
 		return nil, ari.Refuse(http.StatusConflict, "Channel not in Stasis application")
 	}
 	return ch, nil
-}
-
-// legacy tells if a channel is a leg of a call that the farm handles itself.
-func (n *node) legacy(id string) bool {
-	for _, c := range n.farm.snapshot() {
-		for _, l := range c.view.Load().legs {
-			if l.leg.id == id && c.kind != KindStasis {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // do runs a command on a channel under the lock.

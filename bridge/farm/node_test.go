@@ -221,7 +221,7 @@ func TestB40Transfer(t *testing.T) {
 }
 
 // TestB41SocketDrops: channels and bridges stay when the event socket drops, and the next one goes on; while none is open the
-// farm serves calls by itself.
+// farm does what it can do alone.
 func TestB41SocketDrops(t *testing.T) {
 	t.Parallel()
 	f, a := runNode(t, Config{})

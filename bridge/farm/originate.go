@@ -48,7 +48,7 @@ func (n *node) originate(r *ari.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := f.newCall(KindStasis, user)
+	c := f.newCall(user)
 	if c == nil {
 		return nil, ari.Refuse(http.StatusServiceUnavailable, "Too many calls, or the farm is going down")
 	}
@@ -110,9 +110,9 @@ func (n *node) originate(r *ari.Request) (any, error) {
 	l.invite = req.Clone() // sipgo owns what it sends
 	f.transact(req, l.forget, func(res *sipmsg.Response) { c.onRepeated(l, res) }, func(res *sipmsg.Response) {
 		if res == nil {
-			c.post(event{kind: evGone, leg: l})
+			c.post(event{kind: evGone})
 		} else {
-			c.post(event{kind: evResponse, leg: l, res: res})
+			c.post(event{kind: evResponse, res: res})
 		}
 	})
 	f.wg.Go(c.run)
@@ -139,7 +139,7 @@ func argsOf(r *ari.Request) []string {
 
 // taken tells if a channel of that name is there.
 func (n *node) taken(id string) bool {
-	return id != "" && (n.channels[id] != nil || n.legacy(id))
+	return id != "" && n.channels[id] != nil
 }
 
 // wayOf is how the first request of a call leaves, and the user whom it is for.
@@ -171,6 +171,32 @@ func (n *node) wayOf(endpoint string) (way, string, error) {
 	}
 	w.via = f.listenerFor(wantsTCP(&hop))
 	return w, w.target.User, nil
+}
+
+// way is how requests reach a contact.
+type way struct {
+	target sipmsg.Uri
+	routes []string  // each with angle brackets
+	via    *listener // what they leave from
+}
+
+// wayTo is the way to a registered contact.
+func (f *Farm) wayTo(b binding) (way, error) {
+	w := way{routes: b.path}
+	if err := sipmsg.ParseUri(b.uri, &w.target); err != nil {
+		return way{}, fmt.Errorf("read contact: %w", err)
+	}
+	if len(w.routes) == 0 && f.cfg.Edge.IsValid() {
+		w.routes = []string{"<sip:" + f.cfg.Edge.String() + ";lr>"}
+	}
+	hop := w.target
+	if len(w.routes) > 0 {
+		if uri, err := routeURI(w.routes[0]); err == nil {
+			hop = uri
+		}
+	}
+	w.via = f.listenerFor(wantsTCP(&hop))
+	return w, nil
 }
 
 // edgeEndpoint is the PJSIP endpoint by which a farm node reaches every URI: the contract with the bridge role.

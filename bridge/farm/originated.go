@@ -56,6 +56,33 @@ func (c *call) originated(l *leg, res *sipmsg.Response) {
 	c.farm.node.answeredFar(c.channel, l.held)
 }
 
+func (c *call) sendAck(l *leg) {
+	ack := l.d.ack(l.invite)
+	l.ack.Store(ack.Clone())
+	c.farm.write(ack)
+}
+
+// onRepeated answers a repeated 2xx with the same ACK. It runs on sipgo's goroutine.
+func (c *call) onRepeated(l *leg, res *sipmsg.Response) {
+	if tag, ok := res.To().Params.Get("tag"); ok && l.ack.Load() != nil {
+		if own, _ := l.ack.Load().To().Params.Get("tag"); own != tag {
+			c.post(event{kind: evStray, res: res})
+			return
+		}
+	}
+	if ack := l.ack.Load(); ack != nil {
+		c.farm.write(ack.Clone())
+	}
+}
+
+// onStray ends a second dialog that a fork downstream made of our INVITE (RFC 3261, section 13.2.2.4).
+func (c *call) onStray(l *leg, res *sipmsg.Response) {
+	d := l.d
+	d.confirm(res)
+	c.farm.write(d.ack(l.invite))
+	c.farm.transact(d.request(sipmsg.BYE, "", nil), nil, nil, func(*sipmsg.Response) {})
+}
+
 // onOriginateFailed ends an originated call that was not answered. A dialog that was taken over is there all the same, so
 // that the far end gets a BYE in it (B50, B61), unless it does not know it, or is only busy with an offer of its own.
 func (c *call) onOriginateFailed(l *leg, status int) {

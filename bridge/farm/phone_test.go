@@ -24,15 +24,23 @@ const patience = 10 * time.Second
 // runFarm starts a farm on free ports and ends it with the test.
 func runFarm(t *testing.T, cfg Config) *Farm {
 	t.Helper()
-	if cfg.Listen == nil {
-		cfg.Listen = []string{"udp:127.0.0.1:0"}
-	}
-	f, err := New(cfg)
+	f, err := New(withARI(cfg))
 	if err != nil {
 		t.Fatal(err)
 	}
 	testrun.Run(t, f.Run)
 	return f
+}
+
+// withARI fills in what a farm must have.
+func withARI(cfg Config) Config {
+	if cfg.Listen == nil {
+		cfg.Listen = []string{"udp:127.0.0.1:0"}
+	}
+	if !cfg.ARI.IsValid() {
+		cfg.ARI, cfg.ARIPassword = netip.MustParseAddrPort("127.0.0.1:0"), "pw"
+	}
+	return cfg
 }
 
 func sipAddr(t *testing.T, f *Farm) netip.AddrPort {

@@ -220,19 +220,17 @@ func TestB32Qualify(t *testing.T) {
 	if stats.Registrations != 3 || stats.Reachable+stats.Unreachable != 3 || stats.Reachable == 1 && stats.RoundTripMax <= 0 {
 		t.Errorf("stats: %+v", stats)
 	}
-	for _, e := range (control{f}).Endpoints(nil) {
+	for _, e := range f.endpoints(nil) {
 		if e.Resource != "1001" && e.State != ari.EndpointOffline {
 			t.Errorf("endpoint %s is %s", e.Resource, e.State)
 		}
 	}
 
 	// A contact that answers no OPTIONS is called like any other.
-	caller := newPhone(t, f, "1004")
-	out := caller.dial("1002", caller.sdp("sendrecv"))
-	in := silent.ringing()
-	out.response("INVITE", 180)
-	in.accept()
-	out.answered().hangup()
+	a := appOf(t, f)
+	a.do(200, "POST", "channels/out?app=rtcedge&endpoint=PJSIP/1002", "")
+	in := silent.ringing().accept()
+	a.do(204, "DELETE", "channels/out", "")
 	in.hungUp()
 }
 
@@ -271,7 +269,7 @@ func TestQualifyOff(t *testing.T) {
 	if c := f.Contacts(); len(c) != 1 || c[0].State != ReachUnknown {
 		t.Errorf("%+v", c)
 	}
-	if e := (control{f}).Endpoints(nil); len(e) != 1 || e[0].State != ari.EndpointOnline {
+	if e := f.endpoints(nil); len(e) != 1 || e[0].State != ari.EndpointOnline {
 		t.Errorf("%+v", e)
 	}
 }
@@ -279,7 +277,7 @@ func TestQualifyOff(t *testing.T) {
 // TestQualifyLeavesNothing: neither goroutines nor transactions stay, whether answers are open or were given.
 func TestQualifyLeavesNothing(t *testing.T) {
 	before := runtime.NumGoroutine()
-	f, err := New(Config{Listen: []string{"udp:127.0.0.1:0"}, Qualify: 20 * time.Millisecond})
+	f, err := New(withARI(Config{Qualify: 20 * time.Millisecond}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ func (c *call) onRefer(l *leg, req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	if h == nil {
 		h = req.GetHeader("r") // the compact form
 	}
-	if c.kind != KindStasis || l.state != legUp {
+	if l.state != legUp {
 		f.respond(tx, req, 603, "Decline")
 		return
 	}

@@ -24,9 +24,8 @@ func (n *node) routes() []ari.Route {
 }
 
 func (n *node) infoRoutes() []ari.Route {
-	view := control{n.farm}
 	return []ari.Route{
-		{Method: "GET", Path: "asterisk/info", Do: func(*ari.Request) (any, error) { return view.Info(), nil }},
+		{Method: "GET", Path: "asterisk/info", Do: func(*ari.Request) (any, error) { return n.farm.info(), nil }},
 		{Method: "GET", Path: "asterisk/ping", Do: func(*ari.Request) (any, error) {
 			return map[string]any{"asterisk_id": n.farm.nodeID(), "ping": "pong", "timestamp": ari.Time{Time: time.Now()}}, nil
 		}},
@@ -71,28 +70,27 @@ func (n *node) infoRoutes() []ari.Route {
 
 // endpoints are the registered users and the edge.
 func (n *node) endpoints() []ari.Endpoint {
-	out := control{n.farm}.Endpoints(n.allChannels())
+	out := n.farm.endpoints(n.allChannels())
 	edge := ari.Endpoint{Technology: "PJSIP", Resource: edgeEndpoint, State: ari.EndpointOnline, ChannelIDs: []string{}}
 	return append(out, edge)
 }
 
-// allChannels are those of applications, then those of the farm's own calls.
 func (n *node) allChannels() []ari.Channel {
-	out := []ari.Channel{}
+	out := []ari.Channel{} // an empty list is [] in JSON
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, ch := range n.sorted() {
 		out = append(out, ch.shown())
 	}
-	n.mu.Unlock()
-	return append(out, control{n.farm}.Channels()...)
+	return out
 }
 
 func (n *node) allBridges() []ari.Bridge {
 	out := []ari.Bridge{}
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, b := range n.sortedBridges() {
 		out = append(out, b.shown())
 	}
-	n.mu.Unlock()
-	return append(out, control{n.farm}.Bridges()...)
+	return out
 }

@@ -12,25 +12,18 @@ import (
 	"rtcedge/bridge/ari"
 )
 
-// CallInfo is one running call, as `rtcedge calls` prints it.
+// CallInfo is one running call, as `rtcedge calls` prints it: a dialog with a far end.
 type CallInfo struct {
-	ID       string
-	Kind     Kind
+	Channel  string    // in ARI
 	Number   string    // that was dialled
 	Started  time.Time // INVITE
 	Answered time.Time // zero: not yet
-	Legs     []LegInfo
-}
-
-// LegInfo is one party of a call.
-type LegInfo struct {
-	ID       string // of the channel in ARI
-	CallID   string // of the SIP dialog
-	From, To string // name-addr, in the direction of the INVITE
-	State    string // calling, ringing, up, ending
+	CallID   string    // of the SIP dialog
+	From, To string    // name-addr, in the direction of the INVITE
+	State    string    // calling, ringing, up, ending
 	Media    netip.AddrPort
-	Received uint64 // RTP packets from the party
-	Sent     uint64 // RTP packets to the party
+	Received uint64 // RTP packets from the far end
+	Sent     uint64 // RTP packets to the far end
 	Dropped  uint64 // datagrams from anywhere that were no such packets
 }
 
@@ -47,7 +40,7 @@ type ContactInfo struct {
 // Stats are the farm's counters since it was made, and what is there now.
 type Stats struct {
 	Calls         int           // now
-	Conferences   int           // now
+	Bridges       int           // of ARI, now
 	Registrations int           // contacts now
 	Reachable     int           // of these, contacts that answered the last OPTIONS
 	Unreachable   int           // of these, contacts that did not
@@ -67,15 +60,14 @@ func (f *Farm) Calls() []CallInfo {
 	var out []CallInfo
 	for _, c := range f.snapshot() {
 		v := c.view.Load()
-		info := CallInfo{ID: c.id, Kind: c.kind, Number: c.number, Started: c.started, Answered: v.answered}
-		for _, l := range v.legs {
-			s := l.leg.stream
-			info.Legs = append(info.Legs, LegInfo{
-				ID: l.leg.id, CallID: l.callID, From: l.from, To: l.to, State: l.state.String(), Media: s.rtp.LocalAddr(),
-				Received: s.received.Load(), Sent: s.sent.Load(), Dropped: s.dropped.Load(),
-			})
+		if v == nil || v.state == legEnded || v.state == legUnopened {
+			continue
 		}
-		out = append(out, info)
+		s := c.leg.stream
+		out = append(out, CallInfo{
+			Channel: c.leg.id, Number: c.number, Started: c.started, Answered: v.answered, CallID: v.callID, From: v.from, To: v.to, State: v.state.String(),
+			Media: s.rtp.LocalAddr(), Received: s.received.Load(), Sent: s.sent.Load(), Dropped: s.dropped.Load(),
+		})
 	}
 	return out
 }
@@ -112,10 +104,10 @@ func (f *Farm) Contacts() []ContactInfo {
 // Stats reads the counters.
 func (f *Farm) Stats() Stats {
 	f.mu.Lock()
-	calls, rooms := len(f.calls), len(f.rooms)
+	calls := len(f.calls)
 	f.mu.Unlock()
 	s := Stats{
-		Calls: calls, Conferences: rooms,
+		Calls: calls, Bridges: f.node.bridgeCount(),
 		CallsTotal: f.stats.calls.Load(), Refused: f.stats.refused.Load(), Registers: f.stats.registers.Load(),
 	}
 	f.locations.walk(time.Now(), func(_ string, b binding) {
@@ -131,63 +123,13 @@ func (f *Farm) Stats() Stats {
 	return s
 }
 
-// control is what ARI shows of the farm's own calls, those that no application has: a leg is a channel, a call of two and a
-// conference are bridges.
-type control struct{ *Farm }
-
-// Info tells what answers.
-func (f control) Info() ari.AsteriskInfo {
+// info tells what answers.
+func (f *Farm) info() ari.AsteriskInfo {
 	return ari.AsteriskInfo{
 		System: ari.SystemInfo{Version: userAgent, EntityID: f.nodeID()},
 		Config: ari.ConfigInfo{Name: userAgent, DefaultLanguage: "en", MaxChannels: int64(f.cfg.MaxCalls)},
 		Status: ari.StatusInfo{StartupTime: ari.Time{Time: f.started}, LastReloadTime: ari.Time{Time: f.started}},
 	}
-}
-
-// Channels are the legs of all calls.
-func (f control) Channels() []ari.Channel {
-	out := []ari.Channel{} // an empty list is [] in JSON
-	for _, c := range f.snapshot() {
-		v := c.view.Load()
-		for _, l := range v.legs {
-			if c.kind == KindStasis {
-				continue // the node shows it
-			}
-			out = append(out, c.channelOf(l))
-		}
-	}
-	return out
-}
-
-func (c *call) channelOf(l legView) ari.Channel {
-	ch := ari.Channel{
-		ID: l.leg.id, ProtocolID: l.callID, Name: l.leg.name, State: ari.StateUp,
-		CreationTime: ari.Time{Time: l.leg.created}, Language: "en",
-		Dialplan: ari.DialplanCEP{Context: "default", Exten: c.number, Priority: 1, AppName: c.kind.application()},
-	}
-	switch {
-	case l.state >= legUp:
-	case l.leg.incoming:
-		ch.State = ari.StateRing
-	case l.state == legRinging:
-		ch.State = ari.StateRinging
-	default:
-		ch.State = ari.StateDown
-	}
-	// A channel's caller is the party at its end, connected is the one it talks to.
-	own, other := l.from, l.to
-	if !l.leg.incoming {
-		own, other = other, own
-	}
-	ch.Caller = callerID(own)
-	if c.kind == KindUser {
-		ch.Connected = callerID(other)
-	}
-	return ch
-}
-
-func (k Kind) application() string {
-	return [...]string{KindEcho: "Echo", KindMusic: "MusicOnHold", KindConference: "ConfBridge", KindUser: "Dial", KindStasis: "Stasis"}[k]
 }
 
 // callerID reads a name-addr.
@@ -201,44 +143,9 @@ func callerID(nameAddr string) ari.CallerID {
 	return ari.CallerID{Name: strings.Trim(name, `"`), Number: uri.User}
 }
 
-// Bridges are the answered calls between two users and the conferences.
-func (f control) Bridges() []ari.Bridge {
-	out := []ari.Bridge{}
-	for _, c := range f.snapshot() {
-		v := c.view.Load()
-		if c.kind != KindUser || v.answered.IsZero() {
-			continue
-		}
-		b := ari.Bridge{
-			ID: c.id, Technology: ari.TechnologySimple, BridgeType: "mixing", BridgeClass: "basic", Name: c.number,
-			Channels: []string{}, CreationTime: ari.Time{Time: v.answered}, VideoMode: "none",
-		}
-		for _, l := range v.legs {
-			if l.state == legUp {
-				b.Channels = append(b.Channels, l.leg.id)
-			}
-		}
-		out = append(out, b)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, r := range f.rooms {
-		b := ari.Bridge{
-			ID: r.id, Technology: ari.TechnologySoftmix, BridgeType: "mixing", BridgeClass: "conference", Name: r.number,
-			Channels: []string{}, CreationTime: ari.Time{Time: r.created}, VideoMode: "none",
-		}
-		for _, m := range *r.members.Load() {
-			b.Channels = append(b.Channels, m.leg.id)
-		}
-		out = append(out, b)
-	}
-	slices.SortFunc(out, func(a, b ari.Bridge) int { return strings.Compare(a.ID, b.ID) })
-	return out
-}
-
-// Endpoints are the users with contacts; a user without is not known here. As with Asterisk, one is offline when it is known
+// endpoints are the users with contacts; a user without is not known here. As with Asterisk, one is offline when it is known
 // that none of its contacts answers. It can be called all the same.
-func (f control) Endpoints(channels []ari.Channel) []ari.Endpoint {
+func (f *Farm) endpoints(channels []ari.Channel) []ari.Endpoint {
 	out := []ari.Endpoint{}
 	for _, c := range f.Contacts() {
 		if len(out) == 0 || out[len(out)-1].Resource != c.User {
@@ -255,16 +162,4 @@ func (f control) Endpoints(channels []ari.Channel) []ari.Endpoint {
 		}
 	}
 	return out
-}
-
-// Hangup ends the call of a channel: a call ends at one participant.
-func (f control) Hangup(id string, cause int) bool {
-	for _, c := range f.snapshot() {
-		for _, l := range c.view.Load().legs {
-			if l.leg.id == id {
-				return c.post(event{kind: evHangup, leg: l.leg, cause: cause})
-			}
-		}
-	}
-	return false
 }

@@ -157,16 +157,12 @@ func parseRoles(texts []string) ([]farm.Role, error) {
 	return roles, nil
 }
 
-// farmCalls is /calls of a farm: its own legs, always PCMU.
+// farmCalls is /calls of a farm: a leg each, always PCMU.
 func farmCalls(f *farm.Farm) []Call {
 	out := []Call{}
 	for _, c := range f.Calls() {
-		call := Call{CallID: c.ID, Created: c.Started, Legs: []Leg{}}
-		for _, l := range c.Legs {
-			call.CallID = l.CallID
-			call.Legs = append(call.Legs, Leg{Side: "farm", Codec: "PCMU", LocalPort: int(l.Media.Port()), Remote: l.From, Packets: int64(l.Received)})
-		}
-		out = append(out, call)
+		leg := Leg{Side: "farm", Codec: "PCMU", LocalPort: int(c.Media.Port()), Remote: c.From, Packets: int64(c.Received)}
+		out = append(out, Call{CallID: c.CallID, Created: c.Started, Legs: []Leg{leg}})
 	}
 	return out
 }

@@ -199,7 +199,7 @@ func farmSource(f *farm.Farm) obs.Source {
 		s := f.Stats()
 		return []obs.Sample{
 			gauge("farm_calls", "calls of the embedded farm now", float64(s.Calls)),
-			gauge("farm_conferences", "conferences now", float64(s.Conferences)),
+			gauge("farm_bridges", "bridges of the embedded farm now", float64(s.Bridges)),
 			gauge("farm_registrations", "registered contacts now", float64(s.Registrations)),
 			gauge("farm_contacts", "contacts by the answer to OPTIONS", float64(s.Reachable), "state", "reachable"),
 			gauge("farm_contacts", "contacts by the answer to OPTIONS", float64(s.Unreachable), "state", "unreachable"),
@@ -244,7 +244,7 @@ func mediaCounts(s media.Stats) map[string]int64 {
 }
 
 func farmCounts(s farm.Stats) map[string]int64 {
-	return map[string]int64{"farm calls": int64(s.Calls), "farm calls since start": int64(s.CallsTotal), "farm conferences": int64(s.Conferences),
+	return map[string]int64{"farm calls": int64(s.Calls), "farm calls since start": int64(s.CallsTotal), "farm bridges": int64(s.Bridges),
 		"farm registrations": int64(s.Registrations), "farm contacts unreachable": int64(s.Unreachable)}
 }
 
