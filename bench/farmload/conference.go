@@ -29,31 +29,14 @@ func (s *system) measureConference(ctx context.Context, t *table, count int, lon
 	if err := s.idle(); err != nil {
 		return err
 	}
-	var legs []*leg
-	var calls []*siptest.Call
-	var ups []time.Duration
+	legs, calls, ups, err := s.room(ctx, t, number, count)
 	defer func() {
 		for _, l := range legs {
 			s.band.leave(l)
 		}
 	}()
-	for i := range count {
-		l, err := newLeg(s.hosts, lowest+(highest-lowest)*float64(i)/float64(count), soft)
-		if err != nil {
-			return err
-		}
-		call, _, up, err := s.dial(ctx, number, l)
-		for again := 0; err != nil && again < 5 && ctx.Err() == nil; again++ { // the edge's probes of a node may be late on a busy machine
-			t.raw("participant %d, once more: %v", i+1, err)
-			time.Sleep(time.Second)
-			call, _, up, err = s.dial(ctx, number, l)
-		}
-		if err != nil {
-			l.close()
-			return fmt.Errorf("participant %d: %w", i+1, err)
-		}
-		legs, calls, ups = append(legs, l), append(calls, call), append(ups, up)
-		time.Sleep(50 * time.Millisecond)
+	if err != nil {
+		return err
 	}
 	time.Sleep(2 * time.Second)
 	for _, l := range legs {
@@ -133,6 +116,29 @@ func (s *system) measureConference(ctx context.Context, t *table, count int, lon
 		return fmt.Errorf("conference: %d tones missing, %d echoes, %d ended", whole.Missing, whole.Selves, ended)
 	}
 	return nil
+}
+
+// room lets participants into a conference. Who is in is returned with an error, too.
+func (s *system) room(ctx context.Context, t *table, number string, count int) (legs []*leg, calls []*siptest.Call, ups []time.Duration, err error) {
+	for i := range count {
+		l, err := newLeg(s.hosts, lowest+(highest-lowest)*float64(i)/float64(count), soft)
+		if err != nil {
+			return legs, calls, ups, err
+		}
+		call, _, up, err := s.dial(ctx, number, l)
+		for again := 0; err != nil && again < 5 && ctx.Err() == nil; again++ { // the edge's probes of a node may be late on a busy machine
+			t.raw("participant %d, once more: %v", i+1, err)
+			time.Sleep(time.Second)
+			call, _, up, err = s.dial(ctx, number, l)
+		}
+		if err != nil {
+			l.close()
+			return legs, calls, ups, fmt.Errorf("participant %d: %w", i+1, err)
+		}
+		legs, calls, ups = append(legs, l), append(calls, call), append(ups, up)
+		time.Sleep(50 * time.Millisecond)
+	}
+	return legs, calls, ups, nil
 }
 
 // mix is what all of them heard.

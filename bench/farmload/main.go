@@ -86,10 +86,14 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	}
 	defer s.stop()
 	t.raw("%d Asterisks %s, edge, media, two bridges, store: up", len(s.Nodes), s.Nodes[0].Version)
+	if err := s.spare(true); err != nil {
+		return err
+	}
 	errs := []error{
 		s.measureCalls(ctx, t, *calls, *perSecond),
 		s.measureThird(ctx, t, *thirds),
 		s.measureConference(ctx, t, *room, *long),
+		s.measureMove(ctx, t, *room),
 		s.measureKill(ctx, t, *killed),
 	}
 	t.print()

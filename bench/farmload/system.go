@@ -75,7 +75,7 @@ func startSystem(ctx context.Context, root, binary, dir string) (s *system, err 
 		go func() { ended <- ua.Run(ctx) }()
 		s.ends = append(s.ends, func() { cancel(); <-ended })
 	}
-	s.System, err = farms.Start(farms.Config{Root: root, Binary: binary, Dir: dir, Public: public, Inside: inside,
+	s.System, err = farms.Start(farms.Config{Root: root, Binary: binary, Dir: dir, Public: public, Inside: inside, Conference: 2,
 		Bridge: []string{"--store", "nats://" + listen.String(), "--user=callee=" + s.callee.Contact(), "--user=third=" + s.callee.Contact()}})
 	if err != nil {
 		return s, err
@@ -83,7 +83,7 @@ func startSystem(ctx context.Context, root, binary, dir string) (s *system, err 
 	s.ends = append(s.ends, s.Stop)
 	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		var nodes []struct{ State string }
-		if s.api(s.API(), "GET", "/v1/farms", nil, &nodes) == nil && len(nodes) >= 3 {
+		if s.api(s.API(), "GET", "/v1/farms", nil, &nodes) == nil && len(nodes) >= 4 {
 			break
 		}
 		if time.Now().After(limit) {

@@ -96,7 +96,7 @@ func hasRole(binary, role string) bool {
 }
 
 func describe(out io.Writer, s *farms.System) {
-	fmt.Fprintf(out, "\nSIP      %s udp and tcp: registrar, proxy and domain of the phones\n", s.SIP())
+	fmt.Fprintf(out, "\nSIP      %s udp and tcp: registrar, proxy and domain of the phones, which are on this machine unless -public says otherwise\n", s.SIP())
 	fmt.Fprintln(out, "accounts (user password)")
 	for _, a := range s.Accounts {
 		fmt.Fprintf(out, "  %s %s\n", a.User, a.Password)
@@ -112,6 +112,8 @@ func describe(out io.Writer, s *farms.System) {
 	}
 	if s.BridgeP != nil {
 		fmt.Fprintf(out, "API          http://%s\n", s.API())
+		fmt.Fprintf(out, "commands     %[1]s calls --api %[2]s: a line for each leg, with the CALL and LEG that the others want\n", s.Binary, s.API())
+		fmt.Fprintln(out, "             conferences, hangup CALL, kick CALL LEG, mute CALL LEG [--off], record CALL [LEG] [--off], farm list: each with --api")
 		// Token and whatever else the bridge says at its start.
 		fmt.Fprintf(out, "%s\n", strings.TrimSpace(s.BridgeP.Output()))
 	}

@@ -3,6 +3,7 @@ package farm
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +41,11 @@ func (f *Farm) onRegister(req *sipmsg.Request, tx *sipmsg.ServerTx) {
 	// RFC 3327, section 5.3: a UA that does not know Path would be surprised by it; the edge adds the option tag.
 	if len(reg.path) > 0 && !slices.Contains(options(req, "Supported"), "path") && !slices.Contains(options(req, "Require"), "path") {
 		f.respond(tx, req, 420, "Bad Extension", sipmsg.NewHeader("Unsupported", "path"))
+		return
+	}
+	if len(reg.path) == 0 && slices.ContainsFunc(reg.contacts, func(c contactWish) bool { return f.leadsBack(c.uri) }) {
+		f.stats.refused.Add(1)
+		f.respond(tx, req, 403, "Contact Leads Back Here") // a call to it would call itself until nothing is left
 		return
 	}
 	now := time.Now()
@@ -113,6 +119,16 @@ func readRegistration(req *sipmsg.Request, user string) (registration, error) {
 	}
 	r.path = values(req, "Path")
 	return r, nil
+}
+
+// leadsBack tells if a contact is one of our own listeners.
+func (f *Farm) leadsBack(contact string) bool {
+	var uri sipmsg.Uri
+	if sipmsg.ParseUri(contact, &uri) != nil {
+		return false
+	}
+	at, err := netip.ParseAddrPort(hostPort(&uri))
+	return err == nil && slices.ContainsFunc(f.listeners, func(l *listener) bool { return l.addr == at })
 }
 
 // contactKey is equal for contacts that are the same: by instance and flow where outbound is used (RFC 5626, section 6),

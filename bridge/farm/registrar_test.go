@@ -133,6 +133,10 @@ func TestB32Register(t *testing.T) {
 	}
 	p.register(420, "Contact: <sip:1001@192.0.2.2>", "Require: gruu")
 	p.register(400, "Contact: <mailto:a@b>")
+	p.register(403, "Contact: <sip:1001@"+p.farm.String()+";transport=udp>") // a call to it would come back, again and again
+	if f.Registrations() != 0 {
+		t.Errorf("%d registrations after those that were refused", f.Registrations())
+	}
 }
 
 // TestRolesAndDomains: a farm without the role, and a foreign domain.

@@ -102,6 +102,39 @@ func TestB40toB42OnEmbeddedNodes(t *testing.T) {
 // moves from one to the other; then the first one ends.
 func TestB41TwoBridgesOnEmbeddedNodes(t *testing.T) {
 	w := startNodes(t)
+	two := newTwoBridges(t, w)
+	first, second := two.apis[0], two.apis[1]
+	w.API = first
+	// The first process' leases, before it starts: the second one gets what is left.
+	for _, node := range []string{"call1", "call2", "conference1"} {
+		if _, err := two.store.Lease(t.Context(), "node."+node, first.String(), 30*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	two.start(1)
+	waitControlled(t, second)
+	two.start(0)
+	bridgetest.NewControl(t, first, nil).Ready(4)
+	w.StopBridge = func() netip.AddrPort {
+		two.stop[0]()
+		return second
+	}
+	bridgetest.Run(t, w.World, "moves", "by the phone", "process ends")
+}
+
+// twoBridges are two processes of the bridge on one store.
+type twoBridges struct {
+	t     *testing.T
+	nodes *nodes
+	store *store.Store
+	url   string
+	apis  [2]netip.AddrPort
+	admin [2]netip.AddrPort
+	stop  [2]func()
+}
+
+func newTwoBridges(t *testing.T, w *nodes) *twoBridges {
+	t.Helper()
 	listen := takenAddr(t)
 	st, err := store.New(store.Config{Listen: listen})
 	if err != nil {
@@ -117,28 +150,14 @@ func TestB41TwoBridgesOnEmbeddedNodes(t *testing.T) {
 		cancel()
 		<-ended
 	})
-	first, second, admin1, admin2 := takenAddr(t), takenAddr(t), takenAddr(t), takenAddr(t)
-	w.API = first
-	// The first process' leases, before it starts: the second one gets what is left.
-	for _, node := range []string{"call1", "call2", "conference1"} {
-		if _, err := st.Lease(ctx, "node."+node, first.String(), 30*time.Second); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run := func(api, admin netip.AddrPort) (stop func()) {
-		return startUntil(t, append([]string{"bridge", "--api", api.String(), "--admin", admin.String(), "--store", "nats://" + listen.String()}, w.nodes...)...)
-	}
-	run(second, admin2)
-	waitReady(t, admin2.String())
-	waitControlled(t, second)
-	stop := run(first, admin1)
-	waitReady(t, admin1.String())
-	bridgetest.NewControl(t, first, nil).Ready(4)
-	w.StopBridge = func() netip.AddrPort {
-		stop()
-		return second
-	}
-	bridgetest.Run(t, w.World, "moves", "by the phone", "process ends")
+	return &twoBridges{t: t, nodes: w, store: st, url: "nats://" + listen.String(), apis: [2]netip.AddrPort{takenAddr(t), takenAddr(t)},
+		admin: [2]netip.AddrPort{takenAddr(t), takenAddr(t)}}
+}
+
+func (b *twoBridges) start(i int) {
+	b.t.Helper()
+	b.stop[i] = startUntil(b.t, append([]string{"bridge", "--api", b.apis[i].String(), "--admin", b.admin[i].String(), "--store", b.url}, b.nodes.nodes...)...)
+	waitReady(b.t, b.admin[i].String())
 }
 
 // nodes is a world whose farms are nodes of their own.
