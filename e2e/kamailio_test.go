@@ -367,6 +367,12 @@ func (k *kamailio) sipp(t *testing.T, echo *echoPhone) {
 	for i := range calls {
 		_, rep := echo.last(t, before+i+1)
 		heard, lost, sent = heard+rep.Received, lost+rep.Lost, sent+rep.Sent
+		// Of half a second in the middle: what SIPp played is what the called phone hears.
+		if n := len(rep.Recording); n < rep.Rate {
+			t.Errorf("call %d: %d samples heard", i+1, n)
+		} else if l := mediatest.Level(rep.Recording[n/2-rep.Rate/4:n/2+rep.Rate/4], rep.Rate, toneHz); l < -12 || l > -6 {
+			t.Errorf("call %d: the tone came at %.1f dBFS, it left at -9", i+1, l)
+		}
 	}
 	t.Logf("SIPp: %d calls, none failed; the called phone heard %d packets, %d lost, and sent %d", calls, heard, lost, sent)
 	if want := int(calls * seconds * 50); heard < want*9/10 || lost > want/100 {

@@ -23,11 +23,12 @@ const opusParams = "maxplaybackrate=8000;useinbandfec=1"
 
 // choice is the codecs of one m= line between offer and answer.
 type choice struct {
-	managed bool        // the request named codecs to add or hide: we decide. Else lists pass and every type is relayed
-	offered []sdp.Codec // by the offerer and not stripped, in its order
-	sent    []sdp.Codec // offered on to the answerer
-	inject  bool        // tones may have to be sent where a party has no telephone-event: no relay then
-	options []string    // words of rtpengine's codec-set and codec-transcode that say how a codec is spoken
+	stripped bool        // the request took codecs out of the offer
+	managed  bool        // the request named codecs to add or hide: we decide. Else lists pass and every type is relayed
+	offered  []sdp.Codec // by the offerer and not stripped, in its order
+	sent     []sdp.Codec // offered on to the answerer
+	inject   bool        // tones may have to be sent where a party has no telephone-event: no relay then
+	options  []string    // words of rtpengine's codec-set and codec-transcode that say how a codec is spoken
 }
 
 // newChoice makes the list that is offered on. It fails where hiding and adding leaves nothing that could be connected.
@@ -36,6 +37,7 @@ func newChoice(in []sdp.Codec, rules ng.Codec) (choice, error) {
 	var kept []sdp.Codec // offered on as they came, without events
 	for _, codec := range in {
 		if matches(rules.Strip, codec) && !matches(rules.Except, codec) && !named(rules.Offer, codec) {
+			c.stripped = true
 			continue
 		}
 		c.offered = append(c.offered, codec)

@@ -20,8 +20,9 @@ import (
 
 // DTLS-SRTP (RFC 5763, RFC 5764): the keys of SRTP come from a handshake on the media path, and the SDP only carries the digest
 // of the certificate that the handshake must show. The files, in the order in which a call meets them: dtls.go (what the
-// handshakes of an engine share), dtls_setup.go (what SDP says), dtls_party.go (control), dtls_link.go (one association, on the worker),
-// dtls_record.go (which records are let in), dtls_conn.go (from the worker to the handshake and back), dtls_handshake.go.
+// handshakes of an engine share), dtls_setup.go (what SDP says), dtls_party.go (control), dtls_link.go (one association, on the
+// worker), dtls_hello.go (who may begin), dtls_try.go (a handshake), dtls_record.go and dtls_certificate.go (which records are let in), dtls_conn.go (from the worker to
+// the handshake and back), dtls_handshake.go.
 //
 // A handshake runs on a goroutine of its own, on pion/dtls. That goroutine ends with the handshake: of an association only the
 // SRTP contexts stay, and of a server's the last flight, should it be lost.
@@ -66,6 +67,7 @@ const (
 	dtlsProtocol              // the two could not agree, or the peer broke the protocol
 	dtlsCancelled             // the call ended, or another ClientHello took its place
 	numDTLSFaults
+	dtlsCounted // one of those above, already
 )
 
 // dtlsAgent is the DTLS side of an engine: one certificate, and a bound for the handshakes.
@@ -74,6 +76,7 @@ type dtlsAgent struct {
 	cfg    dtlsConfig
 	cert   tls.Certificate
 	own    sdp.Fingerprint
+	secret [32]byte // of the cookies
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -100,6 +103,7 @@ func newDTLSAgent(cfg dtlsConfig) (*dtlsAgent, error) {
 	}
 	sum := sha256.Sum256(cfg.Cert.Certificate[0])
 	a := &dtlsAgent{cfg: cfg, cert: *cfg.Cert, own: sdp.Fingerprint{Hash: "sha-256", Sum: sum[:]}}
+	rand.Read(a.secret[:]) // never fails (crypto/rand)
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a, nil
 }
@@ -164,8 +168,9 @@ func (a *dtlsAgent) start(fn func(context.Context) dtlsFault) (cancel context.Ca
 	ctx, cancel := context.WithTimeout(a.ctx, a.cfg.Timeout)
 	a.goroutines.Go(func() {
 		defer cancel()
-		fault := fn(ctx)
-		a.ended[fault].Add(1)
+		if fault := fn(ctx); fault < numDTLSFaults {
+			a.ended[fault].Add(1)
+		}
 		a.mu.Lock()
 		a.mu.running--
 		a.mu.Unlock()

@@ -23,6 +23,8 @@ type dtlsConn struct {
 	late    bool // expired is closed
 	over    bool // closed is closed
 	silent  bool
+	proven  *dtlsProven   // until pion has asked for its cookie
+	cookie  func() []byte // pion's
 }
 
 var _ net.PacketConn = (*dtlsConn)(nil)
@@ -39,6 +41,29 @@ func (c *dtlsConn) push(b []byte) bool {
 	default:
 		return false
 	}
+}
+
+// resume makes the handshake go on behind a cookie that was asked for before it began: pion reads the ClientHello as it was without one.
+func (c *dtlsConn) resume(proven *dtlsProven, cookie func() []byte) {
+	c.mu.Lock()
+	c.proven, c.cookie = proven, cookie
+	c.mu.Unlock()
+	c.push(proven.first)
+}
+
+// answered takes pion's question for its cookie, which the peer has answered already.
+func (c *dtlsConn) answered(b []byte) bool {
+	c.mu.Lock()
+	proven := c.proven
+	if proven == nil || dtlsFirst(b) != dtlsHelloVerify {
+		c.mu.Unlock()
+		return false
+	}
+	c.proven = nil
+	c.mu.Unlock()
+	copy(c.cookie(), proven.cookie)
+	c.push(proven.second)
+	return true
 }
 
 // ReadFrom waits for a datagram.
@@ -58,6 +83,9 @@ func (c *dtlsConn) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // WriteTo hands a copy of b to the worker, which knows where the peer is.
 func (c *dtlsConn) WriteTo(b []byte, _ net.Addr) (int, error) {
+	if c.answered(b) {
+		return len(b), nil
+	}
 	c.mu.Lock()
 	over, silent := c.over, c.silent
 	c.mu.Unlock()

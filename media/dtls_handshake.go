@@ -42,9 +42,9 @@ type dtlsKeys struct {
 	local, remote []byte // key and salt, one behind the other
 }
 
-// handshake runs one handshake until it has ended or ctx has. verified says that the peer was heard at its address before, so
-// that no cookie need prove it.
-func (a *dtlsAgent) handshake(ctx context.Context, conn *dtlsConn, active, verified bool, pins dtlsPins) (dtlsKeys, dtlsFault) {
+// handshake runs one handshake until it has ended or ctx has. proven is the ClientHello with a cookie that began it, nil if none was
+// asked for.
+func (a *dtlsAgent) handshake(ctx context.Context, conn *dtlsConn, active bool, proven *dtlsProven, pins dtlsPins) (dtlsKeys, dtlsFault) {
 	stranger := false
 	shared := []piondtls.Option{
 		piondtls.WithCertificates(a.cert),
@@ -65,10 +65,13 @@ func (a *dtlsAgent) handshake(ctx context.Context, conn *dtlsConn, active, verif
 	if active {
 		c, err = piondtls.ClientWithOptions(conn, dtlsPeer{}, clientOptions(shared)...)
 	} else {
-		c, err = piondtls.ServerWithOptions(conn, dtlsPeer{}, serverOptions(shared, verified)...)
+		c, err = piondtls.ServerWithOptions(conn, dtlsPeer{}, serverOptions(shared, proven == nil)...)
 	}
 	if err != nil {
 		return dtlsKeys{}, dtlsProtocol
+	}
+	if proven != nil {
+		conn.resume(proven, func() []byte { return pionCookie(c) })
 	}
 	err = c.HandshakeContext(ctx)
 	conn.mute()

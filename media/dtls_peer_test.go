@@ -2,6 +2,7 @@ package media
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"net"
@@ -124,6 +125,8 @@ func (e *dtlsEnd) contexts() (rx, tx *srtpContext) {
 type dtlsPhone struct {
 	sock net.PacketConn
 	cert tls.Certificate
+
+	patience time.Duration // for a handshake; 8 s
 }
 
 func newDTLSPhone(t *testing.T) *dtlsPhone {
@@ -149,7 +152,7 @@ func (p *dtlsPhone) handshake(to netip.AddrPort, client bool, profiles ...piondt
 	shared := []piondtls.Option{piondtls.WithCertificates(p.cert), piondtls.WithInsecureSkipVerify(true),
 		piondtls.WithSRTPProtectionProfiles(profiles...), piondtls.WithFlightInterval(100 * time.Millisecond),
 		piondtls.WithDisableRetransmitBackoff(true)}
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(p.patience, 8*time.Second))
 	defer cancel()
 	var c *piondtls.Conn
 	var err error

@@ -13,12 +13,15 @@ const (
 	dtlsHandshake        = 22
 
 	dtlsClientHello = 1
+	dtlsHelloVerify = 3
+	dtlsCertificate = 11
+
+	dtlsPlainAlert = 255 // not of the specification: what dtlsFirst calls an alert in clear text
 )
 
 // dtlsFlight says what is in a datagram.
 type dtlsFlight struct {
-	hello  bool // a ClientHello, the first fragment of it at least
-	random [dtlsRandomLen]byte
+	greets bool // a ClientHello, or a fragment of one
 	beyond bool // more than a ClientHello: its sender has read what we sent
 }
 
@@ -40,6 +43,9 @@ func sortDTLS(b []byte) (kept []byte, flight dtlsFlight) {
 	}
 	return b[:n], flight
 }
+
+// firstRecord is the first of records that sortDTLS has left.
+func firstRecord(b []byte) []byte { return b[:dtlsRecordLen+int(binary.BigEndian.Uint16(b[11:]))] }
 
 // take notes what a record is and tells if it is let in.
 func (f *dtlsFlight) take(record []byte) bool {
@@ -66,10 +72,19 @@ func (f *dtlsFlight) take(record []byte) bool {
 		f.beyond = true
 		return true
 	}
-	// The random stands behind the version, in the fragment with offset 0.
-	if at := dtlsMessageLen + 2; body[6]|body[7]|body[8] == 0 && len(body) >= at+dtlsRandomLen {
-		f.hello = true
-		copy(f.random[:], body[at:])
-	}
+	f.greets = true
 	return true
+}
+
+// dtlsFirst tells what one of our own datagrams begins with: the handshake message's type, or dtlsPlainAlert; 0 is anything else.
+func dtlsFirst(b []byte) byte {
+	switch {
+	case len(b) <= dtlsRecordLen || b[3]|b[4] != 0:
+		return 0
+	case b[0] == dtlsAlert:
+		return dtlsPlainAlert
+	case b[0] == dtlsHandshake:
+		return b[dtlsRecordLen]
+	}
+	return 0
 }

@@ -180,7 +180,7 @@ func (d *dialog) takeOffer(side int, body *sdp.Session, req *ng.Request) ([]byte
 		if om.rtp {
 			m.SetProtocol(om.proto)
 			m.SetCrypto(om.lines...)
-			if om.choice.managed {
+			if om.choice.managed || om.choice.stripped {
 				m.SetCodecs(om.choice.sent)
 			}
 			if req.PTime > 0 && om.kind == "audio" {
