@@ -69,8 +69,9 @@ func clientHellos(t *testing.T, n int) (hellos [][]byte) {
 }
 
 // TestF25ClientHelloRace sprays ClientHellos of real clients over the port range, and 100 a second at both ports of each call from before the
-// phone's own until the end of the call. Every handshake of a phone succeeds, behind NAT or not, and its SRTP is echoed (F25, B35); a baresip
-// calls meanwhile, without and with ICE. The stranger is told nothing. What is forged in the phone's own name is media's TestF25ForgedFirst.
+// phone's own until the end of the call, and as many in the phone's own name. Every handshake of a phone succeeds, behind NAT or not, and its
+// SRTP is echoed (F25, B35); a baresip calls meanwhile, without and with ICE. The stranger is told nothing. What else can be forged in the
+// phone's name is in media's TestF25ForgedInThePhonesName.
 func TestF25ClientHelloRace(t *testing.T) {
 	const lines, each = 3, 6 // phones at once, calls of each
 	for _, layer := range []string{"auto", "off"} {
@@ -192,6 +193,8 @@ func raced(t *testing.T, e *edge, u user, behindNAT bool, a *stranger, hellos []
 			for _, to := range []netip.AddrPort{port, netip.AddrPortFrom(port.Addr(), port.Port()+1)} {
 				_, _ = a.WriteToUDPAddrPort(hellos[n%len(hellos)], to)
 			}
+			// The same forged in the phone's own name, by who does not see what comes back to it.
+			_, _ = outer.WriteToUDPAddrPort(hellos[(n+3)%len(hellos)], port)
 			if n == 20 {
 				close(begun)
 			}
