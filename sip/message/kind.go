@@ -52,6 +52,14 @@ var fieldNames = []struct {
 	{"k", Supported}, {"r", ReferTo},
 }
 
+// otherNames are frequent ones that the proxy does not look at. In their usual spelling they are passed without reading them letter by letter.
+var otherNames = []string{
+	"Accept", "Accept-Encoding", "Accept-Language", "Alert-Info", "Allow", "Allow-Events", "Call-Info", "Content-Disposition", "Date", "Diversion",
+	"Event", "Expires", "History-Info", "Min-SE", "Organization", "P-Access-Network-Info", "P-Asserted-Identity", "P-Preferred-Identity", "Privacy",
+	"Proxy-Authenticate", "RAck", "RSeq", "Reason", "Referred-By", "Remote-Party-ID", "Require", "Retry-After", "Server", "Session-Expires",
+	"Subject", "Subscription-State", "Timestamp", "WWW-Authenticate", "Warning", "b", "o", "u", "x",
+}
+
 type knownName struct {
 	words [3]uint64 // the usual spelling, as it lies in memory
 	lower string
@@ -59,22 +67,28 @@ type knownName struct {
 }
 
 // knownNames holds each name in the slot of its own that nameSlot gives it, which a test proves.
-var knownNames = func() (t [128]knownName) {
-	for _, n := range fieldNames {
-		e := knownName{lower: strings.ToLower(n.usual), kind: n.kind}
+var knownNames = func() (t [256]knownName) {
+	add := func(usual string, kind Kind) {
+		e := knownName{lower: strings.ToLower(usual), kind: kind}
 		var room [24]byte
-		copy(room[:], n.usual)
+		copy(room[:], usual)
 		for i := range e.words {
 			e.words[i] = binary.LittleEndian.Uint64(room[8*i:])
 		}
-		t[nameSlot(len(n.usual), n.usual[0], n.usual[len(n.usual)-1])] = e
+		t[nameSlot(len(usual), usual[0], usual[len(usual)-1])] = e
+	}
+	for _, n := range fieldNames {
+		add(n.usual, n.kind)
+	}
+	for _, n := range otherNames {
+		add(n, Other)
 	}
 	return t
 }()
 
 // nameSlot is a perfect hash of the known names: length, first and last letter tell them apart, in any case.
-func nameSlot(size int, first, last byte) uint {
-	return (uint(size) + uint(first|0x20) + 6*uint(last|0x20)) % 128
+func nameSlot(size int, first, last byte) uint8 {
+	return uint8(13*size) + (first | 0x20) + 8*(last|0x20)
 }
 
 // kindOf finds the kind of a header field's name, long or compact, in any case (RFC 3261 sections 7.3.1 and 7.3.3).

@@ -15,7 +15,13 @@ type Field struct {
 // Message is one SIP message over borrowed bytes. The zero value is ready for Parse; reuse it. Of a message with a
 // fault, what was found is filled in all the same, as far as an answer needs it.
 type Message struct {
-	raw      []byte
+	raw []byte
+	found
+	fields [MaxFields]Field // found.n of them
+}
+
+// found is what Parse finds, in a struct of its own so that it is cleared at once.
+type found struct {
 	n        int
 	first    [kindRoom]uint8 // index of the first field of a kind, plus one
 	count    [kindRoom]uint8
@@ -35,7 +41,6 @@ type Message struct {
 	cseq     uint32
 	cseqName []byte
 	maxFwd   int
-	fields   [MaxFields]Field
 }
 
 // Bytes is the message without what stood before the start line and behind the body.

@@ -139,6 +139,14 @@ func TestKnownNames(t *testing.T) {
 			}
 		}
 	}
+	for _, name := range otherNames {
+		if got := knownNames[nameSlot(len(name), name[0], name[len(name)-1])].lower; got != strings.ToLower(name) {
+			t.Errorf("%s has lost its slot to %s", name, got)
+		}
+		if at, k := fieldName([]byte(name + ": 0123456789 0123456789\r\n")); at != len(name) || k != Other {
+			t.Errorf("%s: fieldName says %d, kind %d", name, at, k)
+		}
+	}
 	for _, line := range []string{":012345678901234567890123456789", "Bad Name: 0123456789012345", "Call\rID: 0123456789012345", "No-Colon 012345678901234567890"} {
 		if at, _ := fieldName([]byte(line)); at != 0 {
 			t.Errorf("%q: %d", line, at)

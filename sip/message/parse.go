@@ -32,10 +32,8 @@ func (m *Message) Check(found Fault) Fault {
 }
 
 func (m *Message) reset() {
-	m.raw, m.n, m.method, m.request, m.status, m.bodyAt, m.fieldsAt = nil, 0, Unknown, false, 0, 0, 0
-	m.first, m.count = [kindRoom]uint8{}, [kindRoom]uint8{}
-	m.name, m.uri, m.uriView, m.from, m.to = nil, nil, URI{}, NameAddr{}, NameAddr{}
-	m.fromTag, m.toTag, m.callID, m.via, m.cseq, m.cseqName, m.maxFwd = nil, nil, nil, Via{}, 0, nil, -1
+	m.found = found{}
+	m.maxFwd = -1
 }
 
 func firstOf(a, b Fault) Fault {
@@ -65,6 +63,11 @@ func (m *Message) startLine() Fault {
 		return FaultNotSIP
 	}
 	m.name, m.method = line[:sp], methodOf(line[:sp])
+	const usual = " SIP/2.0"
+	if at := len(line) - len(usual); at > sp+1 && string(line[at:]) == usual && line[sp+1] != '<' && !hasLWS(line[sp+1:at]) {
+		m.uri = line[sp+1 : at]
+		return FaultNone
+	}
 	fault := FaultNone
 	rest := line[sp+1:]
 	for len(rest) > 0 && (rest[len(rest)-1] == ' ' || rest[len(rest)-1] == '\t') { // RFC 4475 section 3.1.2.10

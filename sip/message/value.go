@@ -25,9 +25,6 @@ func NextValue(list []byte) (value, rest []byte, ok bool) {
 
 // listEnd finds the first comma outside of quotes and brackets; len(s) if there is none, -1 if a quote or bracket is left open.
 func listEnd(s []byte) int {
-	if len(s) == 0 || bytes.IndexByte(s, ',') < 0 && bytes.IndexByte(s, '"') < 0 && bytes.IndexByte(s, '<') < 0 {
-		return len(s)
-	}
 	angle := false
 	for i := 0; i < len(s); i++ {
 		if !listChar[s[i]] {
