@@ -45,7 +45,7 @@ func (e *Engine) answer(req *ng.Request) (out []byte, warning string, err error)
 		return nil, "", errors.New("unknown call-id: the offer was not seen here, or the call has ended")
 	}
 	defer c.mu.Unlock()
-	d, tag := c.answering(req.FromTag, req.ToTag)
+	d, tag := c.answering(req.FromTag, req.ToTag, req.ViaBranch)
 	if d == nil {
 		return nil, "", errors.New("no offer with this from-tag")
 	}
@@ -68,7 +68,10 @@ func (e *Engine) answer(req *ng.Request) (out []byte, warning string, err error)
 
 // answering finds the dialog whose offer is answered, and the answerer's tag. Clients that put the answerer's tag into from-tag
 // are understood too.
-func (c *call) answering(from, to string) (*dialog, string) {
+func (c *call) answering(from, to, branch string) (*dialog, string) {
+	if d := c.forked(from, branch); d != nil && d.offer != nil && d.offer.side == 0 {
+		return d, to
+	}
 	for _, tags := range [2][2]string{{from, to}, {to, from}} {
 		d, side := c.find(tags[0], tags[1])
 		if d != nil && d.offer != nil && d.offer.side == side {

@@ -74,7 +74,7 @@ func (e *Engine) export(callID string, living bool) ([]byte, error) {
 
 // record is the control side of a dialog; call.mu is held.
 func (d *dialog) record() dialogRecord {
-	r := dialogRecord{Offer: d.offer.record()}
+	r := dialogRecord{Offer: d.offer.record(), Branch: d.branch}
 	for i := range d.parties {
 		p := &d.parties[i]
 		r.Parties[i] = partyRecord{Tags: p.tags, Label: p.label, Interface: p.network.Name, Local: p.network.Addr, Created: p.created,

@@ -110,11 +110,13 @@ func (e *Engine) offer(req *ng.Request) (out []byte, warning string, err error) 
 	if err != nil {
 		return nil, "", err
 	}
-	d, side := c.find(req.FromTag, req.ToTag)
+	d, side := c.offering(req.FromTag, req.ToTag, req.ViaBranch)
 	fresh := d == nil
 	switch {
 	case fresh:
-		d, err = c.open(req.FromTag, req.ToTag, e.networksOf(req, body), e.cfg.Now())
+		if d, err = c.open(req.FromTag, req.ToTag, e.networksOf(req, body), e.cfg.Now()); err == nil {
+			d.branch = req.ViaBranch
+		}
 	case d.published():
 		err = fmt.Errorf("the from-tag %q publishes media; nobody is called by it", req.FromTag)
 	}

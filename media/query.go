@@ -33,13 +33,15 @@ func (e *Engine) Delete(_ context.Context, req *ng.Request) (*ng.Response, error
 	}
 	info := c.info()
 	if req.FromTag != "" {
-		d, _ := c.find(req.FromTag, req.ToTag)
-		if d == nil {
+		ended := c.over(req.FromTag, req.ToTag, req.ViaBranch)
+		if len(ended) == 0 {
 			c.mu.Unlock()
 			return unknown, nil
 		}
-		if len(c.dialogs) > 1 {
-			c.forget(d)
+		if len(ended) < len(c.dialogs) {
+			for _, d := range ended {
+				c.forget(d)
+			}
 			c.mu.Unlock()
 			e.changed(req.CallID)
 			return &ng.Response{Result: ng.ResultOK, Call: &info}, nil

@@ -63,7 +63,7 @@ func (e *Engine) Restore(record []byte) error {
 
 // restoreDialog adds a dialog to the call, whatever happens, so that the caller can release it.
 func (e *Engine) restoreDialog(c *call, rec *dialogRecord, age time.Duration) error {
-	d := &dialog{worker: c.worker, callID: c.id, offer: rec.Offer.offer()}
+	d := &dialog{worker: c.worker, callID: c.id, offer: rec.Offer.offer(), branch: rec.Branch}
 	c.dialogs = append(c.dialogs, d)
 	for i := range rec.Parties {
 		p := &rec.Parties[i]

@@ -31,11 +31,12 @@ type call struct {
 	subscriptions []*subscription
 }
 
-// dialog is two parties and the streams between them. A call forked by a proxy behind us stays one dialog: the branch that
-// answers last has the media.
+// dialog is two parties and the streams between them. A call that is forked stays one dialog, and the branch that answers last has the
+// media, unless the controller tells the branches apart (via-branch): then each has ports and a profile of its own.
 type dialog struct {
 	worker  *worker
 	callID  string
+	branch  string   // that the controller named with the first offer
 	parties [2]party // [0] made the first offer
 	streams []*stream
 	offer   *offer // the last one; it stays for repeated and further answers
@@ -79,6 +80,50 @@ func (c *call) find(from, to string) (d *dialog, side int) {
 		}
 	}
 	return d, side
+}
+
+// offering is find for an offer with a via-branch: of a new INVITE, another branch is another dialog, as long as there is room.
+func (c *call) offering(from, to, branch string) (d *dialog, side int) {
+	d, side = c.find(from, to)
+	if d == nil || branch == "" || to != "" {
+		return d, side
+	}
+	if own := c.forked(from, branch); own != nil {
+		return own, 0
+	}
+	if d.branch != "" && len(c.dialogs) < maxDialogs {
+		return nil, 0
+	}
+	d.branch = branch
+	return d, side
+}
+
+// forked is the dialog of this branch, which the party with the tag called.
+func (c *call) forked(tag, branch string) *dialog {
+	i := slices.IndexFunc(c.dialogs, func(d *dialog) bool { return branch != "" && d.branch == branch && d.parties[0].has(tag) })
+	if i < 0 {
+		return nil
+	}
+	return c.dialogs[i]
+}
+
+// over are the dialogs that a delete with these tags ends: of a branch that one; without a to-tag all of the caller; else the one between
+// the two, and with it the branches that nobody answered.
+func (c *call) over(from, to, branch string) (ended []*dialog) {
+	if d := c.forked(from, branch); d != nil && to == "" {
+		return []*dialog{d}
+	}
+	first, _ := c.find(from, to)
+	if first == nil {
+		return nil
+	}
+	for _, d := range c.dialogs {
+		unanswered := d.branch != "" && len(d.parties[1].tags) == 0 && d.parties[0].has(first.parties[0].tag())
+		if d == first || unanswered || to == "" && d.parties[0].has(from) {
+			ended = append(ended, d)
+		}
+	}
+	return ended
 }
 
 // open makes a dialog whose first party has this tag.

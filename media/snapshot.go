@@ -48,6 +48,7 @@ type dialogRecord struct {
 	Parties [2]partyRecord  `json:"parties"`
 	Streams []*streamRecord `json:"streams"` // null for an m= line without ports
 	Offer   *offerRecord    `json:"offer,omitempty"`
+	Branch  string          `json:"branch,omitempty"`
 }
 
 type partyRecord struct {
