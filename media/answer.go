@@ -96,7 +96,11 @@ func (d *dialog) takeAnswer(body *sdp.Session, req *ng.Request, cfg *Config) ([]
 	if len(body.Media) > len(o.media) {
 		return nil, fmt.Errorf("answer has %d m= lines, the offer %d", len(body.Media), len(o.media))
 	}
-	all := make([]settled, len(body.Media))
+	var room [1]settled
+	all := room[:]
+	if len(body.Media) != len(room) {
+		all = make([]settled, len(body.Media))
+	}
 	for i, m := range body.Media {
 		all[i].proto = o.media[i].from.proto
 		if m.Rejected() || o.media[i].rejected {
@@ -176,11 +180,8 @@ func (d *dialog) settle(st *settled, om *offeredMedia, s *stream, m *sdp.Media, 
 		st.proto = near.proto
 	}
 	r.flows[b].fresh = om.reset
-	for side, desc := range map[int]*description{a: &near, b: &st.far} {
-		f := &r.flows[side]
-		f.source, f.sourceRTCP = desc.latches()
-		f.hold, f.mux, f.feedback, f.wait = desc.hold, desc.mux, desc.feedback, desc.wait
-	}
+	near.rule(&r.flows[a])
+	st.far.rule(&r.flows[b])
 	if om.rtp {
 		if err := d.settleKeys(r, om, s, m); err != nil {
 			return err
@@ -236,10 +237,8 @@ func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream
 		om.choice.managed = true
 	}
 	if !om.choice.managed {
-		for side, list := range map[int][]sdp.Codec{a: om.choice.offered, b: answer} {
-			r.flows[side].passAll(list)
-			r.flows[side].heard = list
-		}
+		r.flows[a].passAll(om.choice.offered)
+		r.flows[b].passAll(answer)
 		st.pair.voice = [2]sdp.Codec{firstVoice(answer), firstVoice(answer)}
 		r.names[0], r.names[1] = st.pair.voice[0].Name, st.pair.voice[1].Name
 		st.pair.listen(r, a, om.detect || req.Has("detect-dtmf"), cfg)
@@ -256,7 +255,8 @@ func (d *dialog) settleCodecs(st *settled, r *route, om *offeredMedia, s *stream
 	from.mapTypes(&p, 0)
 	to.mapTypes(&p, 1)
 	p.listen(r, a, om.detect || req.Has("detect-dtmf"), cfg)
-	for sent, answered := range p.alias {
+	for _, also := range p.alias {
+		sent, answered := also.sent, also.answered
 		to.types[sent], to.event[sent], to.cn[sent] = to.types[answered], to.event[answered], to.cn[answered]
 	}
 	if p.relay {
@@ -331,7 +331,7 @@ func (f *flow) passAll(list []sdp.Codec) {
 	for i := range f.types {
 		f.types[i] = uint8(i)
 	}
-	f.passing = true
+	f.passing, f.heard = true, list
 	f.clock, f.toClock = clockOf(list), clockOf(list)
 	for _, c := range list {
 		f.event[c.PT&typeMask] = isEvent(c)

@@ -131,10 +131,13 @@ func (c *choice) connectable(to sdp.Codec) bool {
 // noType where the party has none.
 type pair struct {
 	voice, event, noise [2]sdp.Codec
-	relay               bool            // one codec on both sides
-	list                []sdp.Codec     // the answer's list towards the offerer
-	alias               map[uint8]uint8 // further types that the answerer may send -> the offerer's
+	relay               bool        // one codec on both sides
+	list                []sdp.Codec // the answer's list towards the offerer
+	alias               []alias
 }
+
+// alias is a further payload type that the answerer may send, and the one in its answer that it means.
+type alias struct{ sent, answered uint8 }
 
 // settle chooses for a managed stream: of the answerer its first codec; of the offerer the first in its order that can be
 // connected with that, so that a browser that prefers Opus gets it although G.711 would be free for us.
@@ -178,11 +181,10 @@ func (c *choice) settle(answer []sdp.Codec) (pair, error) {
 		p.list = append(p.list, p.event[0])
 	}
 	// The answerer may number a codec otherwise than we offered it, and send either (RFC 3264 section 5.1).
-	p.alias = make(map[uint8]uint8)
 	for _, s := range c.sent {
 		for i, of := range [][2]sdp.Codec{p.voice, p.event, p.noise} {
 			if of[0].PT != noType && of[1].PT != noType && sameCodec(s, of[1]) && (i == 0 || s.Rate == of[1].Rate) {
-				p.alias[s.PT] = of[1].PT
+				p.alias = append(p.alias, alias{s.PT, of[1].PT})
 			}
 		}
 	}

@@ -22,7 +22,7 @@ type description struct {
 	hold     bool // c=0.0.0.0 (RFC 2543 section B.5)
 	silent   bool // on hold in any way: the long timeout counts
 	source   netip.Addr
-	mode     nat.LatchConfig // flags only
+	mode     learning
 	feedback bool
 	wait     bool // flag NAT-wait
 	creds    credentials
@@ -44,7 +44,7 @@ func describe(m *sdp.Media, req *ng.Request, n *network) description {
 	if d.source = req.ReceivedFrom; !d.source.IsValid() && n.inside() && private(addr) {
 		d.source = addr // no NAT stands between neighbours of one private network: the farm sends from where it says
 	}
-	d.mode, d.wait = latchMode(req), req.Has("nat-wait")
+	d.mode, d.wait = learningOf(latchMode(req)), req.Has("nat-wait")
 	d.describeRTC(m)
 	return d
 }
@@ -93,12 +93,32 @@ func latchMode(req *ng.Request) (cfg nat.LatchConfig) {
 	return cfg
 }
 
+// learning is what a description keeps of a latch's configuration: a twentieth of its size.
+type learning struct {
+	mode                         nat.Mode
+	strict, asymmetric, handover bool
+}
+
+func learningOf(c nat.LatchConfig) learning {
+	return learning{c.Mode, c.StrictSource, c.Asymmetric, c.Handover}
+}
+
+func (l learning) config() nat.LatchConfig {
+	return nat.LatchConfig{Mode: l.mode, StrictSource: l.strict, Asymmetric: l.asymmetric, Handover: l.handover}
+}
+
 // latches makes the configurations of the two latches.
 func (d *description) latches() (rtp, rtcp nat.LatchConfig) {
-	rtp, rtcp = d.mode, d.mode
+	rtp, rtcp = d.mode.config(), d.mode.config()
 	rtp.Expected, rtcp.Expected = d.rtp, d.rtcp
 	rtp.Signalling, rtcp.Signalling = d.source, d.source
 	return rtp, rtcp
+}
+
+// rule gives what the party said to the flow of its packets.
+func (d *description) rule(f *flow) {
+	f.source, f.sourceRTCP = d.latches()
+	f.hold, f.mux, f.feedback, f.wait = d.hold, d.mux, d.feedback, d.wait
 }
 
 // secure tells if a transport is SRTP with keys by SDES, dtls if they come by DTLS.
@@ -112,7 +132,7 @@ func rewriteSession(body *sdp.Session, addr netip.Addr, hadBundle bool) {
 	o.Addr, o.Host = addr, ""
 	body.SetOrigin(o)
 	if c := body.Connection(); !c.IsValid() || !c.IsUnspecified() {
-		if c.IsValid() || hasSessionConnection(body) {
+		if body.HasConnection() {
 			body.SetConnection(addr)
 		}
 	}
@@ -121,19 +141,6 @@ func rewriteSession(body *sdp.Session, addr netip.Addr, hadBundle bool) {
 	if hadBundle {
 		body.SetBundle()
 	}
-}
-
-// hasSessionConnection tells a c= line with a host name from none.
-func hasSessionConnection(body *sdp.Session) bool {
-	for line := range strings.Lines(string(body.Bytes())) {
-		switch {
-		case strings.HasPrefix(line, "m="):
-			return false
-		case strings.HasPrefix(line, "c="):
-			return true
-		}
-	}
-	return false
 }
 
 // rewriteMedia makes an m= line name our ports of leg l.

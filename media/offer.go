@@ -253,14 +253,17 @@ func (om *offeredMedia) read(m *sdp.Media, req *ng.Request, n *network, spoken s
 
 // readSDES decides with whom SRTP is spoken, before ports are opened for what cannot work.
 func (om *offeredMedia) readSDES(m *sdp.Media, req *ng.Request) error {
-	err := new(sdesParty).offered(m.Crypto(), newSDESPolicy(req.SDES).accepting())
-	switch {
-	case secure(om.from.proto) && err != nil:
-		return err
-	case secure(om.from.proto):
-		om.sdes[0] = sdesMust
-	case err == nil && osrtp(req, "accept") && !dtls(om.from.proto):
-		om.sdes[0] = sdesIfWanted
+	must := secure(om.from.proto)
+	if must || osrtp(req, "accept") && !dtls(om.from.proto) {
+		_, err := usableLine(m.Crypto(), newSDESPolicy(req.SDES).accepting())
+		switch {
+		case must && err != nil:
+			return err
+		case must:
+			om.sdes[0] = sdesMust
+		case err == nil:
+			om.sdes[0] = sdesIfWanted
+		}
 	}
 	switch {
 	case secure(om.proto):
@@ -281,9 +284,8 @@ func (d *dialog) offerKeys(om *offeredMedia, s *stream, side int, m *sdp.Media, 
 	if om.rejected || !om.rtp {
 		return nil
 	}
-	policy := newSDESPolicy(req.SDES)
 	if near := &s.legs[side].keys; om.sdes[0] != sdesNone {
-		if err := near.offered(m.Crypto(), policy.accepting()); err != nil {
+		if err := near.offered(m.Crypto(), newSDESPolicy(req.SDES).accepting()); err != nil {
 			return err
 		}
 	} else {
@@ -294,7 +296,7 @@ func (d *dialog) offerKeys(om *offeredMedia, s *stream, side int, m *sdp.Media, 
 		far.forget()
 		return nil
 	}
-	if om.lines = far.offer(policy); len(om.lines) == 0 && om.sdes[1] == sdesMust {
+	if om.lines = far.offer(newSDESPolicy(req.SDES)); len(om.lines) == 0 && om.sdes[1] == sdesMust {
 		words := strings.Join(req.SDES, ", ")
 		return fmt.Errorf("transport %s needs SDES, and the SDES flags (%s) leave no suite", om.proto, words)
 	}

@@ -2,7 +2,6 @@ package media
 
 import (
 	"net/netip"
-	"slices"
 
 	"rtcedge/media/ng"
 )
@@ -39,24 +38,27 @@ func (c *call) apply() {
 	if c.options.TOS != nil {
 		tos = *c.options.TOS
 	}
-	dialogs := slices.Clone(c.dialogs)
-	for _, sub := range c.subscriptions {
-		dialogs = append(dialogs, sub.dialog)
+	for _, d := range c.dialogs {
+		c.options.applyTo(d, tos)
 	}
-	for _, d := range dialogs {
-		for _, s := range d.streams {
-			if s == nil {
-				continue
+	for _, sub := range c.subscriptions {
+		c.options.applyTo(sub.dialog, tos)
+	}
+}
+
+func (o *callOptions) applyTo(d *dialog, tos int) {
+	for _, s := range d.streams {
+		if s == nil {
+			continue
+		}
+		for i := range s.legs {
+			l := &s.legs[i]
+			if o.Dropping {
+				l.gate.Or(gateAll)
+			} else {
+				l.gate.And(^gateAll)
 			}
-			for i := range s.legs {
-				l := &s.legs[i]
-				if c.options.Dropping {
-					l.gate.Or(gateAll)
-				} else {
-					l.gate.And(^gateAll)
-				}
-				l.mark(tos)
-			}
+			l.mark(tos)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package media
 
 import (
 	"hash/fnv"
+	"slices"
 
 	"rtcedge/media/ng"
 	"rtcedge/media/sdp"
@@ -18,19 +19,16 @@ type signature struct {
 // sign gives a finished body to the party: sdp-version takes the version into our hands, so that it rises with each change and only
 // then, also where another user agent speaks behind us than before (RFC 3264 section 8).
 func (p *party) sign(body *sdp.Session, req *ng.Request) {
-	words := make(map[string]bool, len(req.Replace))
-	for _, w := range req.Replace {
-		words[w] = true
-	}
+	replaced := func(word string) bool { return slices.Contains(req.Replace, word) }
 	o := body.Origin()
-	if words["username"] {
+	if replaced("username") {
 		o.Username = "-"
 	}
-	if words["session-name"] {
+	if replaced("session-name") {
 		body.SetName("-")
 	}
-	force := words["force-increment-sdp-ver"]
-	if !words["sdp-version"] && !force {
+	force := replaced("force-increment-sdp-ver")
+	if !replaced("sdp-version") && !force {
 		body.SetOrigin(o)
 		p.signed = signature{}
 		return

@@ -110,7 +110,7 @@ func (d *dialog) restoreStream(index int, rec *streamRecord, age time.Duration) 
 		l, lr := &s.legs[i], &rec.Legs[i]
 		l.stream, l.side, l.network, l.ssrc, l.far = s, i, d.parties[i].network, lr.SSRC, lr.Far.description()
 		l.absent = d.parties[i].absent
-		l.rtp, l.rtcp = &port{leg: l}, &port{leg: l, rtcp: true}
+		l.makePorts()
 		l.keys.own = lr.Own
 		if lr.Local != nil && lr.Remote != nil {
 			l.keys.Local, l.keys.Remote = *lr.Local, *lr.Remote

@@ -197,6 +197,18 @@ func (s *sdesParty) answered(lines []sdp.Crypto) error {
 
 // offered takes the party's offer and chooses its first line that we support and the policy allows.
 func (s *sdesParty) offered(lines []sdp.Crypto, policy sdesPolicy) error {
+	remote, err := usableLine(lines, policy)
+	if err != nil {
+		return err
+	}
+	local := s.key(remote.Suite)
+	local.Tag = remote.Tag // RFC 4568 section 5.1.2: the answer names the tag of the line that it takes
+	s.agree(local, remote)
+	return nil
+}
+
+// usableLine finds the first line of an offer that we support and the policy allows.
+func usableLine(lines []sdp.Crypto, policy sdesPolicy) (sdesKey, error) {
 	reason := errors.New("no crypto line that can be read")
 	for _, l := range lines {
 		remote, err := readSDESKey(l)
@@ -204,16 +216,12 @@ func (s *sdesParty) offered(lines []sdp.Crypto, policy sdesPolicy) error {
 			reason = err
 			continue
 		}
-		if !slices.Contains(policy.suites, remote.Suite) {
-			reason = fmt.Errorf("%v is not allowed", remote.Suite)
-			continue
+		if slices.Contains(policy.suites, remote.Suite) {
+			return remote, nil
 		}
-		local := s.key(remote.Suite)
-		local.Tag = remote.Tag // RFC 4568 section 5.1.2: the answer names the tag of the line that it takes
-		s.agree(local, remote)
-		return nil
+		reason = fmt.Errorf("%v is not allowed", remote.Suite)
 	}
-	return fmt.Errorf("sdes offer: no usable line of %d: %w", len(lines), reason)
+	return sdesKey{}, fmt.Errorf("sdes offer: no usable line of %d: %w", len(lines), reason)
 }
 
 // answer is the line for our answer after offered.

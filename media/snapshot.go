@@ -246,13 +246,13 @@ func readRecord(b []byte) (*callRecord, error) {
 func (d *description) record() farRecord {
 	c := &d.creds
 	return farRecord{Proto: d.proto, RTP: d.rtp, RTCP: d.rtcp, Mux: d.mux, Hold: d.hold, Silent: d.silent, Feedback: d.feedback,
-		Source: d.source, Mode: d.mode, Lite: c.lite, Ufrag: c.ufrag, Pwd: c.pwd, Setup: c.setup, TLSID: c.tlsID, Prints: c.prints, MID: d.mid,
+		Source: d.source, Mode: d.mode.config(), Lite: c.lite, Ufrag: c.ufrag, Pwd: c.pwd, Setup: c.setup, TLSID: c.tlsID, Prints: c.prints, MID: d.mid,
 		Bundled: d.bundled}
 }
 
 func (r *farRecord) description() description {
 	return description{proto: r.Proto, rtp: r.RTP, rtcp: r.RTCP, mux: r.Mux, hold: r.Hold, silent: r.Silent, feedback: r.Feedback,
-		source: r.Source, mode: r.Mode, mid: r.MID, bundled: r.Bundled,
+		source: r.Source, mode: learningOf(r.Mode), mid: r.MID, bundled: r.Bundled,
 		creds: credentials{lite: r.Lite, ufrag: r.Ufrag, pwd: r.Pwd, setup: r.Setup, tlsID: r.TLSID, prints: r.Prints}}
 }
 

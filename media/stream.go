@@ -44,8 +44,9 @@ type leg struct {
 	absent    bool     // no ports: the party lends its place only (subscribe.go, publish.go)
 	pool      *portPool
 	rtp, rtcp *port
-	ssrc      uint32 // of everything that we send to this party
-	number    uint16 // of the RTP port; that for RTCP is the next one
+	ports     [2]port // that they are, by one piece of memory with the leg
+	ssrc      uint32  // of everything that we send to this party
+	number    uint16  // of the RTP port; that for RTCP is the next one
 
 	// Guarded by call.mu.
 	far        description           // what the party said in the last completed exchange

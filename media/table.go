@@ -39,7 +39,7 @@ func (t *table) Install(s *stream, at [2]uint16) error {
 	for i := range s.legs {
 		l := &s.legs[i]
 		if l.rtp == nil {
-			l.rtp, l.rtcp = &port{leg: l}, &port{leg: l, rtcp: true}
+			l.makePorts()
 		}
 		if l.absent {
 			l.number = discardPort
@@ -170,6 +170,11 @@ func (t *table) Counters(s *stream, side int) counters {
 		c.Source = *p
 	}
 	return c
+}
+
+func (l *leg) makePorts() {
+	l.ports = [2]port{{leg: l}, {leg: l, rtcp: true}}
+	l.rtp, l.rtcp = &l.ports[0], &l.ports[1]
 }
 
 // local is our RTP address of the leg, as a socket is bound to it.

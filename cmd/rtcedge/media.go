@@ -152,6 +152,7 @@ func parseMedia(e *env) (*mediaRole, error) {
 func (c *mediaRole) run(e *env) error {
 	e.level.Set(c.level())
 	spareProcessor(c.threads)
+	defer runtime.KeepAlive(heapFloor())
 	var interfaces []media.Interface
 	for _, text := range c.interfaces {
 		i, err := media.ParseInterface(text)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // A dictionary's values are string, int64, float64 (from JSON only), []any and map[string]any.
@@ -23,17 +24,53 @@ var (
 	errTruncated = errors.New("ends too early")
 )
 
-// bdecoder walks over bencode; strings are copied out of b by the conversion to string.
+// bdecoder walks over bencode. Its strings are parts of b, which is one string for all of them.
 type bdecoder struct {
-	b     []byte
+	b     string
 	pos   int
 	items int
+}
+
+// entry is a key of a request's dictionary with its value.
+type entry struct {
+	key   string
+	value any
+}
+
+// entriesOf reads what decodeBencode does, where a d comes first, without making a map of the outermost level: room is where its entries
+// may go. They are sorted by key; of a key that comes twice the last is there.
+func entriesOf(b []byte, room []entry) ([]entry, error) {
+	d := bdecoder{b: string(b), items: 1}
+	if err := d.pairs(0, func(key string, v any) { room = append(room, entry{key, v}) }); err != nil {
+		return nil, fmt.Errorf("bencode: byte %d: %w", d.pos, err)
+	}
+	if err := d.ended(); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(room, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	kept := room[:0]
+	for i, e := range room {
+		if i+1 == len(room) || room[i+1].key != e.key {
+			kept = append(kept, e)
+		}
+	}
+	return kept, nil
+}
+
+// ended refuses what stands behind the dictionary, but for line ends.
+func (d *bdecoder) ended() error {
+	for i := d.pos; i < len(d.b); i++ {
+		if c := d.b[i]; c != '\r' && c != '\n' {
+			return fmt.Errorf("bencode: byte %d: more behind the dictionary", d.pos)
+		}
+	}
+	return nil
 }
 
 // decodeBencode reads one dictionary that fills b but for line ends. Keys may come in any order; of a key that comes
 // twice the last counts.
 func decodeBencode(b []byte) (map[string]any, error) {
-	d := bdecoder{b: b}
+	d := bdecoder{b: string(b)}
 	v, err := d.value(0)
 	if err != nil {
 		return nil, fmt.Errorf("bencode: byte %d: %w", d.pos, err)
@@ -42,10 +79,8 @@ func decodeBencode(b []byte) (map[string]any, error) {
 	if !ok {
 		return nil, errors.New("bencode: not a dictionary")
 	}
-	for _, c := range b[d.pos:] {
-		if c != '\r' && c != '\n' {
-			return nil, fmt.Errorf("bencode: byte %d: more behind the dictionary", d.pos)
-		}
+	if err := d.ended(); err != nil {
+		return nil, err
 	}
 	return dict, nil
 }
@@ -93,7 +128,7 @@ func (d *bdecoder) integer() (int64, error) {
 	if end == len(d.b) {
 		return 0, errTruncated
 	}
-	n, err := strconv.ParseInt(string(d.b[start:end]), 10, 64)
+	n, err := strconv.ParseInt(d.b[start:end], 10, 64)
 	if err != nil || d.b[start] == '+' {
 		return 0, fmt.Errorf("integer %.24q", d.b[start:end])
 	}
@@ -122,7 +157,7 @@ func (d *bdecoder) text() (string, error) {
 	if n > len(d.b)-d.pos {
 		return "", errTruncated
 	}
-	s := string(d.b[d.pos : d.pos+n])
+	s := d.b[d.pos : d.pos+n]
 	d.pos += n
 	return s, nil
 }
@@ -148,27 +183,35 @@ func (d *bdecoder) list(depth int) ([]any, error) {
 }
 
 func (d *bdecoder) dict(depth int) (map[string]any, error) {
-	d.pos++
 	dict := map[string]any{}
+	err := d.pairs(depth, func(key string, v any) { dict[key] = v })
+	return dict, err
+}
+
+// pairs reads the keys and values of a dictionary.
+func (d *bdecoder) pairs(depth int, put func(key string, v any)) error {
+	d.pos++
 	for {
 		c, err := d.peek()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if c == 'e' {
 			d.pos++
-			return dict, nil
+			return nil
 		}
 		if c < '0' || c > '9' {
-			return nil, fmt.Errorf("%q, want the length of a key", c)
+			return fmt.Errorf("%q, want the length of a key", c)
 		}
 		key, err := d.text()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if dict[key], err = d.value(depth + 1); err != nil {
-			return nil, err
+		v, err := d.value(depth + 1)
+		if err != nil {
+			return err
 		}
+		put(key, v)
 	}
 }
 

@@ -2,6 +2,7 @@ package ng
 
 import (
 	"bytes"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -103,6 +104,9 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%q is not stable", out)
 		}
 		req, err := requestFrom(dict)
+		if direct, _, other := ParseRequest(b); (err == nil) != (other == nil) || err == nil && !reflect.DeepEqual(req, direct) {
+			t.Fatalf("read as %+v (%v), by way of a map %+v (%v)", direct, other, req, err)
+		}
 		if err != nil {
 			return
 		}

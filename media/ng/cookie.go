@@ -1,17 +1,25 @@
 package ng
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
 )
 
-// cookieKey tells requests apart. The sum of the message is part of it: a controller that was restarted and counts from
-// one again is not given the answer to another question.
+// cookieKey tells requests apart, by where they came from and two sums of secret seed. That of the message is part of it: a controller
+// that was restarted and counts from one again is not given the answer to another question. Without pointers it is no work for the collector.
 type cookieKey struct {
-	from   netip.Addr
-	cookie string
-	sum    uint64
+	from        [16]byte
+	cookie, sum uint64
+}
+
+func newCookieKey(seed maphash.Seed, from netip.Addr, cookie string, body []byte) cookieKey {
+	k := cookieKey{cookie: maphash.String(seed, cookie), sum: maphash.Bytes(seed, body)}
+	if from.IsValid() {
+		k.from = from.As16()
+	}
+	return k
 }
 
 // cookieCache remembers answers for retransmissions. It has two generations: the young one takes answers until it is full

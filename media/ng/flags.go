@@ -310,16 +310,17 @@ func (r *Request) codecDict(key string, v any) error {
 	if !ok {
 		return &keyError{key, show(v), "a dictionary of lists: strip, offer, mask, except, transcode, accept, consume, set"}
 	}
-	for name, v := range dict {
+	var room [maxKeys]string
+	for _, name := range sortedKeys(room[:0], dict) {
 		list := r.Codec.list(name)
 		if list == nil {
 			r.unknown("codec " + name)
 			continue
 		}
-		for _, w := range texts(v) {
+		for _, w := range texts(dict[name]) {
 			*list = addWord(*list, w)
 		}
 	}
-	slices.Sort(r.Unknown) // maps have no order; the count does not care, tests and logs do
+	slices.Sort(r.Unknown)
 	return nil
 }

@@ -18,16 +18,25 @@ func (e *keyError) Error() string {
 
 // requestFrom fills a request from a dictionary of either form.
 func requestFrom(dict map[string]any) (*Request, error) {
+	var room [maxKeys]string
+	entries := make([]entry, 0, len(dict))
+	for _, key := range sortedKeys(room[:0], dict) {
+		entries = append(entries, entry{key, dict[key]})
+	}
+	return requestOf(entries)
+}
+
+// requestOf fills a request from the sorted entries of its dictionary.
+func requestOf(entries []entry) (*Request, error) {
 	r := &Request{}
 	var line []string // rtpp-flags: read last, as the keys of the dictionary go first
-	var room [maxKeys]string
-	for _, key := range sortedKeys(room[:0], dict) {
-		name := normal(key)
+	for _, e := range entries {
+		name := normal(e.key)
 		if name == "rtpp-flags" || name == "rtpp-flag" {
-			line = append(line, text(dict[key]))
+			line = append(line, text(e.value))
 			continue
 		}
-		if err := r.set(name, key, dict[key]); err != nil {
+		if err := r.set(name, e.key, e.value); err != nil {
 			return nil, err
 		}
 	}
@@ -109,11 +118,11 @@ func (r *Request) set(name, key string, v any) error {
 	case "command":
 		r.Command = strings.ReplaceAll(normal(strings.TrimSpace(text(v))), "-", " ")
 	case "call-id":
-		r.CallID = text(v)
+		r.CallID = strings.Clone(text(v)) // lives as long as the call; the message need not
 	case "from-tag":
-		r.FromTag = text(v)
+		r.FromTag = strings.Clone(text(v))
 	case "to-tag":
-		r.ToTag = text(v)
+		r.ToTag = strings.Clone(text(v))
 	case "via-branch":
 		r.ViaBranch = text(v)
 	case "sdp":
@@ -123,17 +132,17 @@ func (r *Request) set(name, key string, v any) error {
 		}
 		r.SDP = []byte(s)
 	case "label", "from-label":
-		r.Label = text(v)
+		r.Label = strings.Clone(text(v))
 	case "to-label":
 		r.ToLabel = text(v)
 	case "set-label":
-		r.SetLabel = text(v)
+		r.SetLabel = strings.Clone(text(v))
 	case "from-tags":
 		for _, tag := range texts(v) {
 			r.FromTags = addWord(r.FromTags, tag)
 		}
 	case "metadata":
-		r.Metadata = text(v)
+		r.Metadata = strings.Clone(text(v))
 	case "file":
 		r.File = text(v)
 	case "blob":
@@ -186,10 +195,10 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 		p := strings.ToUpper(text(v))
 		if p == "ACCEPT" {
 			r.Transport = "accept"
-		} else if !slices.Contains(transports, p) {
+		} else if i := slices.Index(transports, p); i < 0 {
 			return bad("one of " + strings.Join(transports, ", "))
 		} else {
-			r.Transport = p
+			r.Transport = transports[i]
 		}
 	case "ice":
 		r.ICE, err = oneOf(key, v, "remove", "force", "default", "optional", "force-relay")

@@ -40,6 +40,36 @@ func (r *Response) dict() map[string]any {
 	return d
 }
 
+// plain tells of an answer to an offer, an answer or a ping, that all of it are texts.
+func (r *Response) plain() bool {
+	return r.Calls == nil && r.Duration <= 0 && r.Statistics == nil && r.Subscribed == nil && r.Call == nil
+}
+
+// size is room for a plain answer in bencode.
+func (r *Response) size() int {
+	const keys = 96 // with the lengths of all texts
+	return keys + len(r.Result) + len(r.SDP) + len(r.ErrorReason) + len(r.Warning) + len(r.Message)
+}
+
+// appendPlain writes in bencode what dict makes of such an answer, without the dictionary: calls are set up by it. Keys are in order.
+func (r *Response) appendPlain(b []byte) []byte {
+	put := func(key, v string) {
+		if v != "" {
+			b = appendText(appendText(b, key), v)
+		}
+	}
+	b = append(b, 'd')
+	put("error-reason", r.ErrorReason)
+	put("message", r.Message)
+	b = appendText(appendText(b, "result"), r.Result)
+	if len(r.SDP) > 0 {
+		b = strconv.AppendInt(append(b, "3:sdp"...), int64(len(r.SDP)), 10)
+		b = append(append(b, ':'), r.SDP...)
+	}
+	put("warning", r.Warning)
+	return append(b, 'e')
+}
+
 // put writes the keys of a subscribe request's answer.
 func (s *Subscribed) put(d map[string]any) {
 	d["to-tag"] = s.ToTag

@@ -209,9 +209,6 @@ func (s *Server) acquire(ctx context.Context) bool {
 
 func (s *Server) release() { <-s.slots }
 
-// answerRoom is what an answer with an SDP is longer than the request, at most mostly: chosen by us.
-const answerRoom = 128
-
 // message answers one message with a cookie; nil is silence. The caller holds a slot. msg is not kept.
 func (s *Server) message(ctx context.Context, from netip.Addr, msg []byte) []byte {
 	cookie, body, ok := cutCookie(msg)
@@ -219,7 +216,7 @@ func (s *Server) message(ctx context.Context, from netip.Addr, msg []byte) []byt
 		s.stats.refused(RefusedNoCookie)
 		return nil
 	}
-	key := cookieKey{from, cookie, maphash.Bytes(s.seed, body)}
+	key := newCookieKey(s.seed, from, cookie, body)
 	switch state, answer := s.cookies.begin(key, s.cfg.Now()); state {
 	case cookieWorking:
 		s.stats.duplicate()
@@ -228,13 +225,13 @@ func (s *Server) message(ctx context.Context, from netip.Addr, msg []byte) []byt
 		s.stats.duplicate()
 		return answer
 	}
-	answer, _ := s.answer(ctx, from, append(append(make([]byte, 0, len(body)+answerRoom), cookie...), ' '), body)
+	answer, _ := s.answer(ctx, from, cookie+" ", body)
 	s.cookies.finish(key, answer, s.cfg.Now())
 	return answer
 }
 
 // answer reads the dictionary, runs the command and writes the answer behind prefix.
-func (s *Server) answer(ctx context.Context, from netip.Addr, prefix, body []byte) ([]byte, Form) {
+func (s *Server) answer(ctx context.Context, from netip.Addr, prefix string, body []byte) ([]byte, Form) {
 	req, form, err := ParseRequest(body)
 	var bad *keyError
 	switch {
@@ -254,10 +251,12 @@ func (s *Server) answer(ctx context.Context, from netip.Addr, prefix, body []byt
 		req.Source = from
 		resp = s.run(ctx, req)
 	}
-	out, err := AppendResponse(prefix, resp, form)
+	// The cookie cache keeps the answer, so an ordinary one has the size that it needs.
+	begin := append(make([]byte, 0, len(prefix)+resp.size()), prefix...)
+	out, err := AppendResponse(begin, resp, form)
 	if err != nil {
 		// Only JSON can fail, on a number that it does not have (NaN) in the statistics.
-		out = appendBencode(prefix, Error(err.Error()).dict())
+		out = appendBencode(begin, Error(err.Error()).dict())
 	}
 	return out, form
 }

@@ -125,7 +125,7 @@ func (s *Server) httpMessage(ctx context.Context, from netip.Addr, body []byte, 
 	if cookie {
 		return s.message(ctx, from, body), contentType
 	}
-	answer, form := s.answer(ctx, from, nil, body)
+	answer, form := s.answer(ctx, from, "", body)
 	if form == JSON {
 		return answer, "application/json"
 	}

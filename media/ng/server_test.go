@@ -211,7 +211,7 @@ func waitFor(t testing.TB, ok func() bool) {
 func TestCookieCacheBounds(t *testing.T) {
 	now := time.Unix(0, 0)
 	c := newCookieCache(10*time.Second, 100)
-	key := func(i int) cookieKey { return cookieKey{cookie: fmt.Sprint(i)} }
+	key := func(i int) cookieKey { return cookieKey{cookie: uint64(i)} }
 	put := func(i int) {
 		if state, _ := c.begin(key(i), now); state == cookieNew {
 			c.finish(key(i), []byte{byte(i)}, now)

@@ -25,7 +25,7 @@ func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) error {
 	defer wg.Wait()
 	failed := make(chan error, 1)
 	start := func() *udpReader {
-		r := &udpReader{server: s, conn: c, others: &wg, queue: newQueueLook(c)}
+		r := &udpReader{server: s, conn: c, others: &wg}
 		wg.Go(func() {
 			if err := r.run(ctx); err != nil {
 				select {
@@ -59,37 +59,39 @@ type udpReader struct {
 	server *Server
 	conn   *net.UDPConn
 	others *sync.WaitGroup // messages that have a goroutine
-	queue  *queueLook
 
 	since    atomic.Int64 // Unix ns: at work on a message; 0 is reading
 	replaced atomic.Bool
 }
 
 func (r *udpReader) run(ctx context.Context) error {
-	s, c := r.server, r.conn
-	buf := make([]byte, 1<<16)
+	s, l := r.server, newLine(r.conn)
 	for !r.replaced.Load() {
-		n, from, err := c.ReadFromUDPAddrPort(buf)
+		msg, from, err := l.read()
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("ng server: read udp %s: %w", c.LocalAddr(), err)
+			return err
 		}
 		if !s.acquire(ctx) {
 			return nil
 		}
-		if short(buf[:n]) && r.queue.empty() {
+		if l.alone && short(msg) {
 			r.since.Store(time.Now().UnixNano())
-			s.datagram(ctx, c, from, buf[:n])
+			if answer := s.datagram(ctx, from, msg); answer != nil {
+				l.reply(answer, from)
+			}
 			r.since.Store(0)
 			s.release()
 			continue
 		}
-		msg := slices.Clone(buf[:n])
+		msg = slices.Clone(msg)
 		r.others.Go(func() {
 			defer s.release()
-			s.datagram(ctx, c, from, msg)
+			if answer := s.datagram(ctx, from, msg); answer != nil {
+				_, _ = r.conn.WriteToUDPAddrPort(answer, from)
+			}
 		})
 	}
 	return nil
@@ -117,7 +119,8 @@ func short(msg []byte) bool {
 	return false
 }
 
-func (s *Server) datagram(ctx context.Context, c *net.UDPConn, from netip.AddrPort, msg []byte) {
+// datagram makes the answer to a message; nil is none.
+func (s *Server) datagram(ctx context.Context, from netip.AddrPort, msg []byte) []byte {
 	answer := s.message(ctx, from.Addr().Unmap(), msg)
 	if len(answer) > maxDatagram {
 		s.stats.refused(RefusedTooBig)
@@ -125,8 +128,5 @@ func (s *Server) datagram(ctx context.Context, c *net.UDPConn, from netip.AddrPo
 		resp := Error(fmt.Sprintf("the answer of %d bytes fits no datagram: ask by TCP or HTTP, or set a limit", len(answer)))
 		answer = appendBencode(append([]byte(cookie), ' '), resp.dict())
 	}
-	if answer != nil {
-		// A lost answer is asked for again by the controller.
-		_, _ = c.WriteToUDPAddrPort(answer, from)
-	}
+	return answer
 }

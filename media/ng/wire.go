@@ -52,6 +52,15 @@ func encode(b []byte, dict map[string]any, form Form) ([]byte, error) {
 
 // ParseRequest reads a request in either form, without cookie. b is not kept.
 func ParseRequest(b []byte) (*Request, Form, error) {
+	if body := bytes.TrimLeft(b, " \r\n"); len(b) <= MaxMessage && len(body) > 0 && body[0] == 'd' {
+		var room [maxKeys]entry
+		entries, err := entriesOf(body, room[:0])
+		if err != nil {
+			return nil, Bencode, fmt.Errorf("read request: %w", err)
+		}
+		req, err := requestOf(entries)
+		return req, Bencode, err
+	}
 	dict, form, err := decode(b)
 	if err != nil {
 		return nil, form, fmt.Errorf("read request: %w", err)
@@ -76,6 +85,9 @@ func ParseResponse(b []byte) (*Response, error) {
 
 // AppendResponse writes a response behind b.
 func AppendResponse(b []byte, resp *Response, form Form) ([]byte, error) {
+	if form == Bencode && resp.plain() {
+		return resp.appendPlain(b), nil
+	}
 	return encode(b, resp.dict(), form)
 }
 

@@ -32,10 +32,11 @@ func (m *Media) Codecs() []Codec {
 	if !m.IsRTP() {
 		return nil
 	}
-	formats := m.Formats()
-	codecs := make([]Codec, 0, len(formats))
+	start, _ := fieldAt(m.lines[mLine].text, fieldFormats)
+	formats := m.lines[mLine].text[start:]
+	codecs := make([]Codec, 0, min(strings.Count(formats, " ")+1, 128))
 	var at [128]int16 // 1 + index in codecs
-	for _, f := range formats {
+	for f := range strings.FieldsSeq(formats) {
 		pt, err := strconv.ParseUint(f, 10, 7)
 		if err != nil || at[pt] != 0 {
 			continue
@@ -73,13 +74,26 @@ func (m *Media) readRTPMap(c *Codec, value string) {
 	if err != nil {
 		return
 	}
-	c.Name, c.Rate, c.Channels = name, int(rate), 0
+	c.Name, c.Rate, c.Channels = known(name), int(rate), 0
 	if m.Kind() == "audio" {
 		c.Channels = 1
 		if n, err := strconv.ParseUint(strings.TrimSpace(chText), 10, 8); err == nil && n > 0 {
 			c.Channels = int(n)
 		}
 	}
+}
+
+// known returns a common word as a constant: who keeps it does not keep the body that it stood in.
+func known(word string) string {
+	for _, w := range [...]string{
+		"PCMU", "PCMA", "telephone-event", "opus", "G722", "CN", "G729", "GSM", "L16", "G726-32", "speex", "VP8", "H264", "red",
+		"RTP/AVP", "RTP/SAVP", "RTP/AVPF", "RTP/SAVPF", "UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "audio", "video", "image", "udptl",
+	} {
+		if w == word {
+			return w
+		}
+	}
+	return word
 }
 
 // Codec finds a payload type in the m= line.
@@ -103,9 +117,12 @@ func (l line) payloadAttr() (name string, pt uint8, value string, ok bool) {
 	default:
 		return "", 0, "", false
 	}
-	value = strings.TrimLeft(value, " \t")
-	i := strings.IndexAny(value, " \t")
-	if i < 0 {
+	value = trimBlanks(value)
+	i := 0
+	for i < len(value) && !isBlank(value[i:i+1]) {
+		i++
+	}
+	if i == len(value) {
 		return "", 0, "", false
 	}
 	// "*" of rtcp-fb and imageattr is for all types and stays.
@@ -113,7 +130,14 @@ func (l line) payloadAttr() (name string, pt uint8, value string, ok bool) {
 	if err != nil {
 		return "", 0, "", false
 	}
-	return name, uint8(n), strings.TrimLeft(value[i:], " \t"), true
+	return name, uint8(n), trimBlanks(value[i:]), true
+}
+
+func trimBlanks(s string) string {
+	for s != "" && isBlank(s[:1]) {
+		s = s[1:]
+	}
+	return s
 }
 
 // SetCodecs makes these the formats of the m= line, in this order, and brings rtpmap, fmtp and rtcp-fb lines in step:

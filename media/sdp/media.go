@@ -80,13 +80,14 @@ func (m *Media) setField(i int, value string) {
 
 // fieldAt finds field i of an m= line.
 func fieldAt(text string, i int) (start, end int) {
-	const blanks = " \t"
 	start = 2
 	for {
-		start += len(text[start:]) - len(strings.TrimLeft(text[start:], blanks))
-		end = len(text)
-		if n := strings.IndexAny(text[start:], blanks); n >= 0 {
-			end = start + n
+		for start < len(text) && isBlank(text[start:start+1]) {
+			start++
+		}
+		end = start
+		for end < len(text) && !isBlank(text[end:end+1]) {
+			end++
 		}
 		if i == 0 || start == len(text) {
 			return start, end
@@ -97,7 +98,7 @@ func fieldAt(text string, i int) (start, end int) {
 }
 
 // Kind is audio, video, image, application, ...
-func (m *Media) Kind() string { return m.field(fieldKind) }
+func (m *Media) Kind() string { return known(m.field(fieldKind)) }
 
 // Port is the port of the m= line; 0 is a rejected or removed stream (RFC 3264, section 6).
 func (m *Media) Port() int {
@@ -127,7 +128,7 @@ func (m *Media) Rejected() bool {
 }
 
 // Protocol is the transport of the m= line: RTP/AVP, UDP/TLS/RTP/SAVPF, udptl, ...
-func (m *Media) Protocol() string { return m.field(fieldProtocol) }
+func (m *Media) Protocol() string { return known(m.field(fieldProtocol)) }
 
 // SetProtocol replaces the transport of the m= line.
 func (m *Media) SetProtocol(protocol string) {

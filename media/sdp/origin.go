@@ -96,8 +96,8 @@ func (m *Media) SetConnection(addr netip.Addr) {
 	m.setConnection(addr)
 }
 
-// HasConnection tells if the media has a c= line of its own.
-func (m *Media) HasConnection() bool { return m.find('c') >= 0 }
+// HasConnection tells if the section has a c= line of its own, be it with a host name.
+func (s *section) HasConnection() bool { return s.find('c') >= 0 }
 
 func (s *section) connection() (netip.Addr, string) {
 	i := s.find('c')

@@ -22,9 +22,10 @@ func Parse(b []byte) (*Session, error) {
 	if len(b) > MaxSize {
 		return nil, fmt.Errorf("parse sdp: %d bytes, at most %d are allowed", len(b), MaxSize)
 	}
-	s := &Session{section: section{order: sessionOrder}}
-	cur := &s.section
 	rest := string(b)
+	one := newReading(rest)
+	s := &one.Session
+	cur := &s.section
 	for n := 1; rest != ""; n++ {
 		if n > MaxLines {
 			return nil, fmt.Errorf("parse sdp: more than %d lines", MaxLines)
@@ -36,7 +37,7 @@ func Parse(b []byte) (*Session, error) {
 				s.eol = "\r\n"
 			}
 		}
-		next, err := s.addLine(cur, l)
+		next, err := one.addLine(cur, l)
 		if err != nil {
 			return nil, fmt.Errorf("parse sdp: line %d: %w", n, err)
 		}
@@ -51,23 +52,56 @@ func Parse(b []byte) (*Session, error) {
 	return s, nil
 }
 
+// reading is a session with the memory for what an ordinary body has, so that it is one piece: the first media, and the lines of all.
+type reading struct {
+	Session
+	medias [1]*Media
+	first  Media
+	lines  []line // all that is left for sections
+}
+
+// lineRoom is what a section can grow by without new memory, chosen by us: a=rtcp, a=rtcp-mux, c= and an a=rtpmap that are not there.
+const lineRoom = 4
+
+func newReading(body string) *reading {
+	p := &reading{}
+	p.order = sessionOrder
+	p.Media = p.medias[:0]
+	n := min(strings.Count(body, "\n")+1, MaxLines)
+	sections := min(strings.Count(body, "\nm="), MaxMedia) + 1
+	p.lines = make([]line, n+lineRoom*sections)
+	p.section.lines = p.lines[:0]
+	return p
+}
+
+// nextSection takes what is left of the lines' memory behind the section before and the room that it may grow by.
+func (p *reading) nextSection(before *section) []line {
+	used := min(len(before.lines)+lineRoom, len(p.lines))
+	before.lines = before.lines[:len(before.lines):used]
+	p.lines = p.lines[used:]
+	return p.lines[:0]
+}
+
 // cutLine takes one line off. The line ends at LF; carriage returns before it belong to the line end.
 func cutLine(rest string) (line, string) {
-	i := strings.IndexByte(rest, '\n')
-	raw := rest
-	if i >= 0 {
-		raw = rest[:i+1]
+	end := strings.IndexByte(rest, '\n') + 1
+	if end == 0 {
+		end = len(rest)
 	}
-	text := strings.TrimRight(raw, "\r\n")
-	return line{text, raw[len(text):]}, rest[len(raw):]
+	n := end
+	for n > 0 && (rest[n-1] == '\n' || rest[n-1] == '\r') {
+		n--
+	}
+	return line{rest[:n], rest[n:end]}, rest[end:]
 }
 
 // addLine checks a line and appends it to the section that it belongs to, which it returns.
-func (s *Session) addLine(cur *section, l line) (*section, error) {
-	if i := strings.IndexAny(l.text, "\r\x00"); i >= 0 {
+func (p *reading) addLine(cur *section, l line) (*section, error) {
+	s := &p.Session
+	if i := breakIn(l.text); i >= 0 {
 		return nil, fmt.Errorf("byte %#02x inside the line", l.text[i])
 	}
-	if strings.TrimLeft(l.text, " \t") == "" {
+	if isBlank(l.text) {
 		// Blank lines come from gateways that end the body with one line end too many.
 		cur.lines = append(cur.lines, l)
 		return cur, nil
@@ -106,10 +140,33 @@ func (s *Session) addLine(cur *section, l line) (*section, error) {
 		if len(s.Media) == MaxMedia {
 			return nil, fmt.Errorf("more than %d m= lines", MaxMedia)
 		}
-		m := &Media{section: section{order: mediaOrder, eol: s.eol}, session: s}
+		m := &p.first
+		if len(s.Media) > 0 {
+			m = new(Media)
+		}
+		*m = Media{section: section{lines: p.nextSection(cur), order: mediaOrder, eol: s.eol}, session: s}
 		s.Media = append(s.Media, m)
 		cur = &m.section
 	}
 	cur.lines = append(cur.lines, l)
 	return cur, nil
+}
+
+// breakIn finds what no line may have in it.
+func breakIn(text string) int {
+	for i := range len(text) {
+		if c := text[i]; c == '\r' || c == '\n' || c == 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+func isBlank(text string) bool {
+	for i := range len(text) {
+		if text[i] != ' ' && text[i] != '\t' {
+			return false
+		}
+	}
+	return true
 }

@@ -91,7 +91,7 @@ func (s *section) remove(drop func(line) bool) {
 
 // clean cuts a value that would start a line of its own, so that no edit can break the body.
 func clean(text string) string {
-	if i := strings.IndexAny(text, "\r\n\x00"); i >= 0 {
+	if i := breakIn(text); i >= 0 {
 		return text[:i]
 	}
 	return text

@@ -105,11 +105,11 @@ func (d *epoll) steer(addr netip.AddrPort, o Options, recv Receiver) (*Conn, err
 	if d.loop.hasEnded() {
 		return nil, ErrEnded
 	}
-	c := &Conn{local: netip.AddrPortFrom(h.addr, addr.Port()), loop: d.loop, recv: recv}
-	if err := d.many.listen(h, c, o); err != nil {
+	p := &steeredPort{Conn: Conn{local: netip.AddrPortFrom(h.addr, addr.Port()), loop: d.loop, recv: recv}}
+	if err := d.many.listen(h, p, o); err != nil {
 		return nil, err
 	}
-	return c, nil
+	return &p.Conn, nil
 }
 
 // event packs slot and generation into the 64 bits of user data (struct epoll_event of the kernel's eventpoll.h).

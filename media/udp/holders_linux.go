@@ -13,8 +13,9 @@ import (
 )
 
 // Chosen by us: steered ports are looked up in what the kernel said at most so long ago. To bind a port and close it again, as a check of
-// the moment, cost a tenth of a call's set-up.
-const holdersFresh = 100 * time.Millisecond
+// the moment, cost a tenth of a call's set-up, and the list takes a millisecond. It is about who lives in the range: one who comes later
+// than the port was taken is never seen.
+const holdersFresh = time.Second
 
 // holders knows which ports of a range have a socket, of whatever process, from the kernel's list (sock_diag(7)).
 type holders struct {
@@ -22,8 +23,9 @@ type holders struct {
 
 	mu    sync.Mutex // guards what follows
 	asked time.Time
-	err   error            // of the last question
-	held  []netip.AddrPort // few: ordinarily nobody else is in the range
+	err   error // of the last question
+	held  []netip.AddrPort
+	ports [1 << 16 / 64]uint64 // a bit for each port in held: where parties of calls are on the same machine there are many
 }
 
 // holds tells if a socket of any process is bound to the port at this address or at all addresses. An error says that the kernel cannot
@@ -34,11 +36,15 @@ func (h *holders) holds(a netip.AddrPort, now time.Time) (bool, error) {
 	if h.asked.IsZero() || now.Sub(h.asked) >= holdersFresh || now.Before(h.asked) {
 		h.asked = now
 		h.held, h.err = h.ask(h.held[:0])
+		clear(h.ports[:])
+		for _, o := range h.held {
+			h.ports[o.Port()/64] |= 1 << (o.Port() % 64)
+		}
 	}
 	if h.err != nil {
 		return false, h.err
 	}
-	return slices.ContainsFunc(h.held, func(o netip.AddrPort) bool {
+	return h.ports[a.Port()/64]&(1<<(a.Port()%64)) != 0 && slices.ContainsFunc(h.held, func(o netip.AddrPort) bool {
 		return o.Port() == a.Port() && (o.Addr() == a.Addr() || o.Addr().IsUnspecified())
 	}), nil
 }

@@ -129,7 +129,8 @@ func (d *steered) covers(a netip.AddrPort) *host {
 }
 
 // listen takes a port, unless another process holds it. Any goroutine may call it.
-func (d *steered) listen(h *host, c *Conn, o Options) error {
+func (d *steered) listen(h *host, p *steeredPort, o Options) error {
+	c := &p.Conn
 	slot := &h.ports[c.local.Port()-d.portMin]
 	if slot.Load() != nil {
 		return fmt.Errorf("listen udp %s: %w", c.local, unix.EADDRINUSE)
@@ -143,7 +144,8 @@ func (d *steered) listen(h *host, c *Conn, o Options) error {
 			return fmt.Errorf("listen udp %s: set traffic class: %w", c.local, err)
 		}
 	}
-	c.socket = &steeredSocket{host: h, conn: c, port: c.local.Port(), tos: uint8(o.TOS), batch: d}
+	p.own = steeredSocket{host: h, conn: c, port: c.local.Port(), tos: uint8(o.TOS), batch: d}
+	c.socket = &p.own
 	if !slot.CompareAndSwap(nil, c) {
 		return fmt.Errorf("listen udp %s: %w", c.local, unix.EADDRINUSE)
 	}
@@ -241,6 +243,12 @@ func (d *steered) flush() {
 	for _, h := range d.hosts {
 		h.out.flush()
 	}
+}
+
+// steeredPort is the connection of a port without a socket, and what is in the socket's place, in one piece.
+type steeredPort struct {
+	Conn
+	own steeredSocket
 }
 
 // steeredSocket is a port without a socket.
