@@ -78,7 +78,7 @@ func crashKey(node bridge.NodeID, epoch string, number int) string {
 func (d *Death) key() string { return crashKey(d.Node, d.Epoch, d.Number) }
 
 // number says which death of its epoch d is: another one than those after which the process went on.
-func number(ctx context.Context, b *book, d *Death) error {
+func number(ctx context.Context, b book, d *Death) error {
 	for ; ; d.Number++ {
 		c, err := b.read(ctx, d.key())
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -91,7 +91,7 @@ func number(ctx context.Context, b *book, d *Death) error {
 }
 
 // returned notes that a process that was dead went on, and tells whether it had been dead at all.
-func returned(ctx context.Context, b *book, node bridge.NodeID, epoch string) (was bool, err error) {
+func returned(ctx context.Context, b book, node bridge.NodeID, epoch string) (was bool, err error) {
 	for n := 0; ; n++ {
 		open := false
 		err := b.change(ctx, crashKey(node, epoch, n), func(c *Crash, there bool) bool {
@@ -111,7 +111,7 @@ func returned(ctx context.Context, b *book, node bridge.NodeID, epoch string) (w
 var errNoCrash = errors.New("its record is gone")
 
 // mark changes a crash: closed or done.
-func mark(ctx context.Context, b *book, key string, closed bool) error {
+func mark(ctx context.Context, b book, key string, closed bool) error {
 	known := false
 	err := b.change(ctx, key, func(c *Crash, there bool) bool {
 		if known = there; closed {
@@ -129,7 +129,7 @@ func mark(ctx context.Context, b *book, key string, closed bool) error {
 
 // begin writes the crash of a death, or goes on with it: then it was begun before, by a controller that fell silent (taken) or by ourselves, before we lost
 // its lease. The caller has the lease.
-func begin(ctx context.Context, b *book, d Death, controller string) (crash Crash, before, taken bool, err error) {
+func begin(ctx context.Context, b book, d Death, controller string) (crash Crash, before, taken bool, err error) {
 	err = b.change(ctx, d.key(), func(c *Crash, there bool) bool {
 		taken, before = false, there
 		if !there {

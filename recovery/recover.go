@@ -38,7 +38,6 @@ type Config struct {
 	Media   Media  // nil: the gap stays silent
 	Edges   []Edge // none: a dead node that comes back is not kept out
 
-	Key        []byte        // seals the crashes in the store, the same on all controllers; none: whoever can write there is believed
 	Controller string        // name of this process among several; default a random one
 	Parallel   int           // INVITEs at a time; default 32
 	GiveUp     time.Duration // how long a leg waits for a healthy node; default 60 s
@@ -72,8 +71,6 @@ type Recoverer struct {
 	late  time.Duration  // how long a crash stays open after its last leg
 	tasks sync.WaitGroup // fences that wait to fall; Run waits for them
 
-	forged forgeries
-
 	mu     sync.Mutex      // guards the rest
 	deaths []Death         // not begun
 	open   map[string]bool // crashes that this controller recovers, or waits for
@@ -94,7 +91,6 @@ type Stats struct {
 	Closed    int
 	Kept      int
 	Failed    int
-	Forged    int // crash records that were read and not believed
 }
 
 // New checks the configuration.
@@ -157,7 +153,7 @@ func (r *Recoverer) adopt(ctx context.Context) {
 					if e.Key == "" || e.Deleted {
 						continue
 					}
-					c, err := b.crashes.open(e.Key, e.Value)
+					c, err := readCrash(e.Key, e.Value)
 					if err != nil || !c.Closed.IsZero() || c.Node == "" {
 						continue
 					}
@@ -315,12 +311,11 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 
 // buckets are those that recovery reads and writes.
 type buckets struct {
-	crashes             *book
+	crashes             book
 	legs, claims, calls *store.Bucket
 }
 
 func (r *Recoverer) buckets(ctx context.Context) (b buckets, err error) {
-	b.crashes = &book{key: r.cfg.Key, forged: r.forgery}
 	for _, f := range []struct {
 		to   **store.Bucket
 		name string
@@ -330,13 +325,6 @@ func (r *Recoverer) buckets(ctx context.Context) (b buckets, err error) {
 		}
 	}
 	return b, nil
-}
-
-// forgery counts a record that is not believed, and logs it once.
-func (r *Recoverer) forgery(key string) {
-	if r.forged.add(key) {
-		r.cfg.Logger.Warn("crash record is not believed: its seal is wrong (is --secret the same on all controllers?)", "key", key)
-	}
 }
 
 // fence keeps the dead node out at every edge before anybody else speaks in its dialogs (B54). An edge that does not answer has been told as
@@ -376,9 +364,7 @@ func (r *Recoverer) count(f func(*Stats)) {
 func (r *Recoverer) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	st := r.stats
-	st.Forged = r.forged.count()
-	return st
+	return r.stats
 }
 
 // Crashes lists what the store knows, for the operator.

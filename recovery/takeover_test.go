@@ -92,7 +92,7 @@ func controllers(t *testing.T, w *world, at netip.AddrPort, names ...string) []*
 	return out
 }
 
-func servedWorld(t *testing.T, nodes ...bridge.NodeID) (*world, netip.AddrPort) {
+func servedWorld(t *testing.T, key []byte, nodes ...bridge.NodeID) (*world, netip.AddrPort) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -101,7 +101,7 @@ func servedWorld(t *testing.T, nodes ...bridge.NodeID) (*world, netip.AddrPort) 
 	at := l.Addr().(*net.TCPAddr).AddrPort()
 	_ = l.Close()
 	w := emptyWorld(t, nodes...)
-	if w.store, err = store.New(store.Config{Listen: at}); err != nil {
+	if w.store, err = store.New(store.Config{Listen: at, Key: key}); err != nil {
 		t.Fatal(err)
 	}
 	testrun.Run(t, w.store.Run)
@@ -129,7 +129,7 @@ func TestB49ControllerDies(t *testing.T) {
 	} {
 		t.Run(tt.at, func(t *testing.T) {
 			t.Parallel()
-			w, at := servedWorld(t, "call2", "call3")
+			w, at := servedWorld(t, nil, "call2", "call3")
 			w.slow = tt.answer
 			for i := range 6 {
 				w.put(fmt.Sprintf("c%d", i), "call1", "", fmt.Sprintf("c%d.1", i), fmt.Sprintf("c%d.2", i))
@@ -141,7 +141,7 @@ func TestB49ControllerDies(t *testing.T) {
 			a.Dead(t.Context(), d)
 			key := d.key()
 			for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) { // a has it
-				if c, err := w.book(nil).read(t.Context(), key); err == nil && c.Controller == "a" {
+				if c, err := w.book().read(t.Context(), key); err == nil && c.Controller == "a" {
 					break
 				}
 				if time.Now().After(end) {
@@ -202,7 +202,7 @@ func (w *world) bucket(name string) *store.Bucket {
 func (w *world) closed(key string) Crash {
 	w.t.Helper()
 	for end := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		c, err := w.book(nil).read(w.t.Context(), key)
+		c, err := w.book().read(w.t.Context(), key)
 		if err == nil && !c.Closed.IsZero() {
 			if c.Legs, err = readLegs(w.t.Context(), w.bucket(BucketCrashLegs), key); err != nil {
 				w.t.Fatal(err)
@@ -218,7 +218,7 @@ func (w *world) closed(key string) Crash {
 // TestB49StoodStill: a controller that stood still while another one took its crash over sends nothing when it goes on: its claim has changed.
 func TestB49StoodStill(t *testing.T) {
 	w := newWorld(t, "call2")
-	b := buckets{crashes: w.book(nil), claims: w.bucket(BucketClaims), calls: w.calls, legs: w.bucket(BucketCrashLegs)}
+	b := buckets{crashes: w.book(), claims: w.bucket(BucketClaims), calls: w.calls, legs: w.bucket(BucketCrashLegs)}
 	mine := func(name string) *rescue {
 		r, err := New(Config{Store: w.store, History: w, Farm: w, Controller: name})
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"rtcedge/bench/lab"
 	"rtcedge/bench/rawphone"
+	"rtcedge/bridge"
 	"rtcedge/e2e/farms"
 	"rtcedge/internal/store"
 	"rtcedge/recovery/hep"
@@ -128,7 +129,7 @@ func forged(ctx context.Context, l *bench) error {
 	if err != nil {
 		return err
 	}
-	records, err := l.forgeRecords(ctx)
+	records, calls, err := l.forgeRecords(ctx)
 	if err != nil {
 		return err
 	}
@@ -138,7 +139,7 @@ func forged(ctx context.Context, l *bench) error {
 		return err
 	}
 	l.Printf("%d forged re-INVITEs, UPDATEs, BYEs and REFERs: %d refused, calls disturbed: %v", requests, t.answers.Load(), l.Undisturbed() != nil)
-	unbelieved, err := metric(l.Controller(0), "recovery_forged")
+	unbelieved, err := metric(l.Controller(0), "store_forged")
 	if err != nil {
 		return err
 	}
@@ -166,6 +167,10 @@ func forged(ctx context.Context, l *bench) error {
 	o := lab.Settle(ctx, legs, at, 20*time.Second)
 	o.Print(l.Lab)
 	l.Printf("at the thief: %d SIP messages that are no refusals, %d RTP packets", t.rang.Load(), t.heard.Load())
+	if unbelieved, err = metric(l.Controller(0), "store_forged"); err != nil || unbelieved < float64(records+calls) {
+		return fmt.Errorf("%.0f of %d forged crashes and calls were not believed: %w", unbelieved, records+calls, err)
+	}
+	l.Printf("and %d forged calls that would have had every dialog recovered into them: not believed", calls)
 	if err := l.judge(o, f1); err != nil {
 		return err
 	}
@@ -236,11 +241,12 @@ func (l *bench) forgeCrashes(ctx context.Context) (tried, refused int, err error
 }
 
 // forgeRecords writes crashes of every node into the store as somebody does who got in there, and does not have the secret: plain ones, ones with a seal of
-// another key, and one that says of a node of the calls that its crash is over. It returns how many.
-func (l *bench) forgeRecords(ctx context.Context) (written int, err error) {
+// another key, and one that says of a node of the calls that its crash is over; and calls of his own on each node, to which he says that every phone's dialog
+// belongs. It returns how many of each.
+func (l *bench) forgeRecords(ctx context.Context) (written, calls int, err error) {
 	st, err := store.New(store.Config{URL: "nats://" + l.StoreAddr().String(), Token: l.StoreToken()})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	life, end := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -248,7 +254,7 @@ func (l *bench) forgeRecords(ctx context.Context) (written int, err error) {
 	defer func() { end(); err = errors.Join(err, <-done) }()
 	b, err := st.Bucket(ctx, "crashes")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for _, n := range append(l.Farm("call"), &farms.Node{ID: "call9"}) {
 		for _, over := range []bool{false, true} {
@@ -259,17 +265,35 @@ func (l *bench) forgeRecords(ctx context.Context) (written int, err error) {
 			}
 			plain, err := json.Marshal(record)
 			if err != nil {
-				return written, err
+				return written, calls, err
 			}
 			for _, value := range [][]byte{plain, fmt.Appendf(nil, `{"seal":"%064x","crash":%s}`, written, plain)} {
 				if _, err := b.Put(ctx, fmt.Sprintf("%s.%s~%d", n.ID, epoch, written), value); err != nil {
-					return written, err
+					return written, calls, err
 				}
 				written++
 			}
 		}
 	}
-	return written, nil
+	b, err = st.Bucket(ctx, bridge.BucketCalls)
+	if err != nil {
+		return written, 0, err
+	}
+	for _, n := range l.Farm("call") {
+		c := bridge.Call{ID: "evil" + n.ID, Node: bridge.NodeID(n.ID), Created: time.Now()}
+		for i, p := range l.Legs {
+			c.Legs = append(c.Legs, bridge.Leg{ID: fmt.Sprint("evil.", i), Node: c.Node, SIPCallID: p.Dialog().CallID, Role: bridge.LegIn, State: bridge.LegUp, Answered: time.Now()})
+		}
+		value, err := json.Marshal(c)
+		if err != nil {
+			return written, calls, err
+		}
+		if _, err := b.Put(ctx, c.ID, value); err != nil {
+			return written, calls, err
+		}
+		calls++
+	}
+	return written, calls, nil
 }
 
 // metric sums a family of an admin port.

@@ -77,7 +77,7 @@ func parseBridge(e *env) (*bridgeRole, error) {
 func (c *bridgeRole) run(e *env) error {
 	e.level.Set(c.level())
 	keep := store.Config{URL: c.store, Dir: c.storeDir, Replicas: c.replicas, Name: "rtcedge-bridge", Logger: e.log}
-	if _, err := c.access.apply(&keep); err != nil {
+	if err := c.access.apply(&keep); err != nil {
 		return usage(err)
 	}
 	st, err := store.New(keep)

@@ -175,7 +175,7 @@ func (c *mediaRole) run(e *env) error {
 	var records *mediaRecords
 	if c.store != "" {
 		keep := store.Config{URL: c.store, Replicas: c.replicas, Name: "rtcedge media", Logger: e.log}
-		if _, err := c.access.apply(&keep); err != nil {
+		if err := c.access.apply(&keep); err != nil {
 			return usage(err)
 		}
 		s, err := store.New(keep)

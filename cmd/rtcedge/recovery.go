@@ -110,8 +110,7 @@ func edgeAdmin(text string) (netip.AddrPort, error) {
 func (c *recoveryRole) run(e *env) error {
 	e.level.Set(c.level())
 	keep := store.Config{URL: c.store, Dir: c.storeDir, Listen: c.storeListen, Replicas: c.replicas, Name: "rtcedge recovery", Logger: e.log}
-	secret, err := c.access.apply(&keep)
-	if err != nil {
+	if err := c.access.apply(&keep); err != nil {
 		return usage(err)
 	}
 	st, err := store.New(keep)
@@ -124,9 +123,6 @@ func (c *recoveryRole) run(e *env) error {
 	}
 	f := &ariFarm{store: st, log: e.log, clients: map[string]*ari.Client{}}
 	cfg := recovery.Config{Store: st, History: history, Farm: f, Controller: c.name, Parallel: c.parallel, GiveUp: c.giveUp, TakeOver: c.takeOver, Logger: e.log}
-	if secret != nil {
-		cfg.Key = recovery.KeyOf(secret)
-	}
 	if len(c.media) > 0 {
 		nodes, err := parseMediaNodes(c.media)
 		if err != nil {
@@ -211,7 +207,7 @@ func (c *recoveryRole) targets(f *ariFarm, e *env) ([]recovery.Target, error) {
 
 func recoveryCounts(s recovery.Stats) map[string]int64 {
 	return map[string]int64{"crashes": int64(s.Crashes), "crashes of other controllers": int64(s.Watched), "crashes taken over": int64(s.TakenOver), "legs recovered": int64(s.Recovered),
-		"legs refused": int64(s.Refused), "legs closed": int64(s.Closed), "legs kept": int64(s.Kept), "legs failed": int64(s.Failed), "forged crashes": int64(s.Forged)}
+		"legs refused": int64(s.Refused), "legs closed": int64(s.Closed), "legs kept": int64(s.Kept), "legs failed": int64(s.Failed)}
 }
 
 func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Source {
@@ -222,7 +218,6 @@ func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Sour
 			counter("recovery_own_stalls", "times without a turn for this process: no node was judged by them", uint64(stalls)),
 			counter("recovery_crashes", "crashes that this controller recovered", uint64(s.Crashes)),
 			counter("recovery_taken_over", "crashes that this controller took over from a silent one", uint64(s.TakenOver)),
-			counter("recovery_forged", "crash records in the store whose seal was wrong: read and not believed", uint64(s.Forged)),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Recovered), "result", recovery.ResultRecovered),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Refused), "result", recovery.ResultRefused),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Closed), "result", recovery.ResultClosed),

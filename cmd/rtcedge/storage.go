@@ -10,21 +10,22 @@ import (
 type storeAccess struct{ secret, ca string }
 
 func (a *storeAccess) declare(s *config.Set) {
-	s.String(&a.secret, "secret", "", "HEX|FILE", "32 bytes as 64 hex digits, or a file with them, the same for all roles of one store: recovery's own store asks for it, and crashes are sealed by it")
+	s.String(&a.secret, "secret", "", "HEX|FILE", "32 bytes as 64 hex digits, or a file with them, the same for all roles of one store: recovery's own store asks for it, and all records are sealed by it")
 	s.String(&a.ca, "store-ca", "", "FILE", "certificates (PEM) by which a store at tls:// is checked; none: the system's")
 }
 
-// apply puts it into the configuration, and returns the secret; nil if there is none.
-func (a *storeAccess) apply(cfg *store.Config) (secret []byte, err error) {
+// apply puts it into the configuration.
+func (a *storeAccess) apply(cfg *store.Config) error {
 	cfg.CA = a.ca
 	if a.secret == "" {
-		return nil, nil
+		return nil
 	}
-	if secret, err = parseSecret(a.secret); err != nil {
-		return nil, err
+	secret, err := parseSecret(a.secret)
+	if err != nil {
+		return err
 	}
-	cfg.Token = store.TokenOf(secret)
-	return secret, nil
+	cfg.Token, cfg.Key = store.TokenOf(secret), store.KeyOf(secret)
+	return nil
 }
 
 // storeCopies is the help of --store-replicas, the same on every role with a store.
@@ -42,6 +43,7 @@ func storeSource(s *store.Store) obs.Source {
 			gauge("store_pending", "records that wait to be written", float64(st.Pending)),
 			counter("store_reconnects", "lost connections that are back", st.Reconnects),
 			counter("store_refused", "connections that the store did not let in: secret, account or certificate", st.Refused),
+			counter("store_forged", "records that were read and not believed: their seal was wrong", st.Forged),
 			counter("store_written", "records written in the background", st.Written),
 			counter("store_failed", "tries of those that did not succeed, and were repeated", st.Failed),
 			counter("store_dropped", "records that the store will never take: too large", st.Dropped),

@@ -34,7 +34,11 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 	if err != nil {
 		return Entry{}, b.fail("get", key, err)
 	}
-	return Entry{Key: key, Value: e.Value(), Revision: e.Revision()}, nil
+	value, ok := b.s.seal.open(b, key, e.Value())
+	if !ok {
+		return Entry{}, b.fail("get", key, ErrForged)
+	}
+	return Entry{Key: key, Value: value, Revision: e.Revision()}, nil
 }
 
 // Put writes a value; the last writer wins.
@@ -44,7 +48,7 @@ func (b *Bucket) Put(ctx context.Context, key string, value []byte) (uint64, err
 		return 0, b.fail("put", key, err)
 	}
 	defer cancel()
-	rev, err := b.kv.Put(ctx, escape(key), value)
+	rev, err := b.kv.Put(ctx, escape(key), b.s.seal.close(b, key, value))
 	return rev, b.fail("put", key, err)
 }
 
@@ -57,7 +61,7 @@ func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, 
 	defer cancel()
 	rev, err := b.swap(ctx, key, value, 0, nil)
 	if errors.Is(err, ErrConflict) {
-		// The mark of a deleted key is in the place of nothing.
+		// The mark of a deleted key is in the place of nothing, and so is what is forged.
 		var mark uint64
 		if mark, err = b.mark(ctx, key); err == nil {
 			rev, err = b.swap(ctx, key, value, mark, nil)

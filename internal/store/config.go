@@ -36,6 +36,7 @@ const (
 type Config struct {
 	URL      string         // "embedded" (default) or nats://[USER:PASSWORD@]HOST:PORT[,nats://...] of an external cluster; tls:// for TLS
 	Token    string         // what the listener of the embedded server asks for, and what a server is told whose URL has no account; default: nothing
+	Key      []byte         // 32 bytes, the same for all that share it: values are encrypted and sealed by it; default: whoever gets in reads them and is believed
 	CA       string         // file with the certificates (PEM) that a tls:// server's is checked by; default: the system's
 	Dir      string         // where the embedded server keeps its files; default: in memory, lost with the process
 	Listen   netip.AddrPort // address on which the embedded server also serves other processes; the zero value is off

@@ -17,7 +17,8 @@
 //  6. When Run's context ends, what PutLater left is written, for a second at most, and everything is closed.
 //
 // Who may speak to it: over the network the embedded server asks for Config.Token; an external one for the account of its URL, by TLS where that is
-// tls://. A server that refuses is one that is away: the Logger tells of it, and the store goes on trying.
+// tls://. A server that refuses is one that is away: the Logger tells of it, and the store goes on trying. Who gets in all the same reads nothing and is not
+// believed, where there is a Config.Key (seal.go).
 //
 // Keys are free text: bytes that NATS does not allow are escaped as =XX. An escaped key has 1024 bytes at most (ErrKey).
 package store

@@ -21,6 +21,7 @@ type Store struct {
 	ending chan struct{} // closed when the last writes are done: tasks end
 	closed chan struct{} // closed when Run has ended
 	later  later
+	seal   seal
 
 	// Set by Run before ready is closed.
 	conn *nats.Conn
@@ -47,6 +48,9 @@ func New(cfg Config) (*Store, error) {
 	s := &Store{cfg: cfg, ready: make(chan struct{}), ending: make(chan struct{}), closed: make(chan struct{}), buckets: map[string]*Bucket{},
 		seen: map[string]sighting{}, online: make(chan struct{}), turn: make(chan struct{})}
 	s.later.init()
+	if err := s.seal.init(cfg.Key); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
 	return s, nil
 }
 
@@ -256,6 +260,7 @@ func (s *Store) Flush(ctx context.Context) error { return s.later.flush(ctx) }
 type Stats struct {
 	Connected  bool
 	Reconnects uint64
+	Forged     uint64 // values that were read and not believed, for their seal
 	Refused    uint64 // connections that the server did not let in, by password, token or certificate; of tries in a row not each
 	Pending    int    // keys that wait to be written
 	Written    uint64 // by PutLater and DeleteLater
@@ -265,7 +270,7 @@ type Stats struct {
 
 // Stats returns the counters; it never waits.
 func (s *Store) Stats() Stats {
-	st := Stats{Reconnects: s.reconnects.Load(), Refused: s.refused.Load(), Pending: s.later.pending(), Written: s.later.written.Load(), Failed: s.later.failed.Load(), Dropped: s.later.dropped.Load()}
+	st := Stats{Reconnects: s.reconnects.Load(), Forged: s.seal.forged.Load(), Refused: s.refused.Load(), Pending: s.later.pending(), Written: s.later.written.Load(), Failed: s.later.failed.Load(), Dropped: s.later.dropped.Load()}
 	select {
 	case <-s.ready:
 		st.Connected = s.conn.IsConnected()

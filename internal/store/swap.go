@@ -30,6 +30,9 @@ func (b *Bucket) swap(ctx context.Context, key string, value []byte, rev uint64,
 	ctx, cancel := context.WithTimeout(ctx, swapWait)
 	defer cancel()
 	wire := escape(key)
+	if header == nil {
+		value = b.s.seal.close(b, key, value)
+	}
 	msg := &nats.Msg{Subject: fmt.Sprintf(subjectOf, b.name, wire), Data: value, Header: header}
 	opts := []jetstream.PublishOpt{jetstream.WithExpectLastSequencePerSubject(rev)}
 	if rev > 0 { // the first write of a key is checked again by the cluster
@@ -50,7 +53,7 @@ func purge() nats.Header {
 	return nats.Header{headerOp: {opPurge}, headerClear: {clearKey}}
 }
 
-// mark is the revision of the mark of a deleted key, or ErrConflict if the key is there.
+// mark is the revision of the mark of a deleted key, or of what is forged, or ErrConflict if the key is there.
 func (b *Bucket) mark(ctx context.Context, key string) (uint64, error) {
 	stream, err := b.s.js.Stream(ctx, fmt.Sprintf(streamOf, b.name))
 	if err != nil {
@@ -64,7 +67,9 @@ func (b *Bucket) mark(ctx context.Context, key string) (uint64, error) {
 		return 0, typed(err)
 	}
 	if op := last.Header.Get(headerOp); op != opPurge && op != opDelete {
-		return 0, ErrConflict
+		if _, there := b.s.seal.open(b, key, last.Data); there {
+			return 0, ErrConflict
+		}
 	}
 	return last.Sequence, nil
 }

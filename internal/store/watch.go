@@ -136,6 +136,12 @@ func (w *watch) pass(ctx context.Context, kw jetstream.KeyWatcher, turn <-chan s
 				if !strings.HasPrefix(e.Key, w.prefix) {
 					continue
 				}
+				if !e.Deleted {
+					var ok bool
+					if e.Value, ok = w.b.s.seal.open(w.b, e.Key, e.Value); !ok {
+						continue // what stood there before goes on to be believed
+					}
+				}
 			}
 		case <-turn:
 			return true
