@@ -74,6 +74,9 @@ func subject(ev ari.Event) string {
 		return ev.ReferredBy.SourceChannel.ID
 	case *ari.Dial:
 		return ev.Peer.ID
+	case *ari.PlaybackContinuing:
+		call, _, _ := strings.Cut(ev.Playback.ID, ".")
+		return call
 	case *ari.PlaybackFinished:
 		call, _, _ := strings.Cut(ev.Playback.ID, ".")
 		return call

@@ -143,7 +143,17 @@ func (m *machine) flowPlay(f *FlowState, l *Leg, a FlowAction, skip time.Duratio
 	m.seq++
 	f.Phase, f.Playback = "play", m.call.ID+".f"+m.now.UTC().Format("150405.000")
 	f.Started, f.Position = m.now, skip.Milliseconds()
-	m.do(action{Do: doPlay, Leg: l.ID, Text: f.Playback, Media: a.Media, N: int(skip.Milliseconds())})
+	m.do(action{Do: doPlay, Leg: l.ID, Text: f.Playback, Media: a.Media[max(0, min(f.Sound, len(a.Media)-1)):], N: int(skip.Milliseconds())})
+}
+
+// flowNext is the next sound of a play: its position counts from here.
+func (m *machine) flowNext(p ari.Playback) {
+	f := m.call.Flow
+	if f == nil || f.Playback == "" || f.Playback != p.ID {
+		return
+	}
+	f.Sound++
+	f.Started, f.Position = m.now, 0
 }
 
 func (m *machine) flowRecord(f *FlowState, l *Leg, a FlowAction) {
@@ -166,7 +176,7 @@ func (m *machine) flowRecord(f *FlowState, l *Leg, a FlowAction) {
 // flowDone ends the wait of the action and goes on.
 func (m *machine) flowDone() {
 	f := m.call.Flow
-	f.Phase, f.Playback, f.Deadline, f.Started, f.Position = "", "", time.Time{}, time.Time{}, 0
+	f.Phase, f.Playback, f.Deadline, f.Started, f.Position, f.Sound = "", "", time.Time{}, time.Time{}, 0, 0
 	f.Step++
 	m.runFlow()
 }
@@ -326,9 +336,8 @@ func (m *machine) flowResume() {
 	a := f.Actions[f.Step]
 	switch f.Phase {
 	case "play":
-		if a.Do == "say-tones" { // short: from the beginning
+		if a.Do == "say-tones" {
 			a.Media = tones(m.expand(a.Text))
-			f.Started, f.Position = m.now, 0
 		}
 		m.flowPlay(f, l, a, m.now.Sub(f.Started)+time.Duration(f.Position)*time.Millisecond)
 	case "digits":

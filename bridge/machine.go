@@ -97,6 +97,8 @@ func (m *machine) input(in any) {
 		m.held(in.Channel.ID, false)
 	case *ari.ChannelTransfer:
 		m.refer(in)
+	case *ari.PlaybackContinuing:
+		m.flowNext(in.Playback)
 	case *ari.PlaybackFinished:
 		m.flowPlayed(in.Playback)
 	case *ari.RecordingFinished:

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -339,6 +340,40 @@ func TestB43Flow(t *testing.T) {
 		t.Errorf("%+v", p.m.call.Flow.Vars)
 	}
 	p.want(&ari.PlaybackFinished{Playback: ari.Playback{ID: "call.f001642.500"}}, "hangup ar1 17")
+}
+
+// TestB52FlowSounds loses the node in the second of three sounds: that one goes on where it was, the first is not heard again. So do the tones of a number.
+func TestB52FlowSounds(t *testing.T) {
+	for _, a := range []FlowAction{{Do: "play", Media: []string{"sound:rtcedge/tone-1", "sound:rtcedge/tone-2", "sound:rtcedge/tone-3"}}, {Do: "say-tones", Text: "123"}} {
+		p := newPlay(t, Call{Program: ProgramFlow, Flow: &FlowState{Name: "800", Actions: []FlowAction{a, a}}})
+		p.want(in("a"), "answer a", "play a call.f001640.000")
+		p.m.now = p.m.now.Add(4 * time.Second)
+		p.want(&ari.PlaybackContinuing{Playback: ari.Playback{ID: "call.f001640.000"}})
+		p.want(&ari.PlaybackContinuing{Playback: ari.Playback{ID: "call.f1"}}) // another one's
+		p.m.now = p.m.now.Add(time.Second)
+		p.want(seen{node: "n1", crashed: true})
+		p.m.now = p.m.now.Add(500 * time.Millisecond)
+		actions := func() []action {
+			return slices.DeleteFunc(p.m.take(), func(a action) bool { return a.Do == doTell })
+		}
+		p.m.input(stasis("n2", "ar1", "resume", "call", "a"))
+		todo := actions()
+		if len(todo) != 1 || todo[0].Do != doPlay || todo[0].N != 1500 || !slices.Equal(todo[0].Media, []string{"sound:rtcedge/tone-2", "sound:rtcedge/tone-3"}) {
+			t.Fatalf("%s: after the crash %+v", a.Do, todo)
+		}
+		// A second crash counts from there: the same sound again, until the next one begins.
+		p.m.now = p.m.now.Add(200 * time.Millisecond)
+		p.want(&ari.PlaybackContinuing{Playback: ari.Playback{ID: todo[0].Text}})
+		p.want(seen{node: "n2", crashed: true})
+		p.m.input(stasis("n1", "ar2", "resume", "call", "ar1"))
+		if todo = actions(); len(todo) != 1 || todo[0].N != 0 || !slices.Equal(todo[0].Media, []string{"sound:rtcedge/tone-3"}) {
+			t.Fatalf("%s: after the second crash %+v", a.Do, todo)
+		}
+		p.m.input(&ari.PlaybackFinished{Playback: ari.Playback{ID: todo[0].Text}})
+		if todo = actions(); len(todo) != 1 || len(todo[0].Media) != 3 || todo[0].N != 0 { // the next action begins at its first sound
+			t.Fatalf("%s: the next action is %+v", a.Do, todo)
+		}
+	}
 }
 
 func TestB43FlowErrors(t *testing.T) {

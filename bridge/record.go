@@ -161,8 +161,9 @@ type FlowState struct {
 	Vars     map[string]string `json:"vars,omitempty"`
 	Digits   string            `json:"digits,omitempty"` // so far
 	Playback string            `json:"playback,omitempty"`
-	Started  time.Time         `json:"started,omitzero"`   // of the playback: its position after a crash
-	Position int64             `json:"position,omitempty"` // ms into the playback at Started
+	Sound    int               `json:"sound,omitempty"`    // index of the one that plays, of several in one action
+	Started  time.Time         `json:"started,omitzero"`   // of the sound: its position after a crash
+	Position int64             `json:"position,omitempty"` // ms into the sound at Started
 	Deadline time.Time         `json:"deadline,omitzero"`
 	Steps    int               `json:"steps,omitempty"` // done so far, for the limit
 	Actions  []FlowAction      `json:"actions"`

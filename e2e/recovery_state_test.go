@@ -213,7 +213,8 @@ func b52Flow(t *testing.T, s *stricken) {
 	})
 }
 
-// b52Playback kills the node in the middle of a sound of three tones, two seconds each: it goes on in the middle of it, and the flow goes on after it.
+// b52Playback kills the node in the middle of the second sound of a play, of three tones, two seconds each: it goes on in the middle of it, and the flow goes
+// on after it.
 func b52Playback(t *testing.T, s *stricken) {
 	const each = 2 * time.Second
 	scale := []float64{600, 1000, 1400}
@@ -231,16 +232,16 @@ func b52Playback(t *testing.T, s *stricken) {
 	}
 	alice := newPerson(t, s.System, "alice", 500, nil)
 	s.api.Must("PUT", "/v1/flows/801", map[string]any{"actions": []map[string]any{
-		{"do": "play", "media": []string{"sound:rtcedge/scale"}},
+		{"do": "play", "media": []string{"sound:rtcedge/enter", "sound:rtcedge/scale"}},
 		{"do": "digits", "max": 4, "timeout": 15, "into": "code"},
 	}})
 	call := alice.mustDial("801")
 	type flow struct {
 		ID, Node string
 		Flow     *struct {
-			Step     int
-			Started  time.Time
-			Position int64
+			Step, Sound int
+			Started     time.Time
+			Position    int64
 		}
 	}
 	state := func() flow {
@@ -253,7 +254,7 @@ func b52Playback(t *testing.T, s *stricken) {
 	}
 	alice.hears(0, scale[1:2], []float64{scale[0], scale[2]})
 	before := state()
-	if before.Flow == nil || before.Flow.Step != 0 {
+	if before.Flow == nil || before.Flow.Step != 0 || before.Flow.Sound != 1 {
 		t.Fatalf("the flow is at %+v", before.Flow)
 	}
 	heard := len(alice.report().Recording)
