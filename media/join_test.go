@@ -120,9 +120,14 @@ func TestB18Join(t *testing.T) {
 			a.farm.silence()
 			b.farm.silence()
 
-			// A new node re-INVITES a; until it speaks, the two still hear each other.
+			// A new node re-INVITES a; until it speaks, the two still hear each other, and it hears a: it may have nothing to say but what it is told.
 			next := newPeerAt(t, "127.0.0.3", 77)
 			a.back(r, next, tt.proto[0], formats[0])
+			a.phone.send(a.phone.packet(tt.voice[0], frameOf(4)))
+			if got := next.recv(); tt.voice[0] == 0 && !bytes.Equal(got.Payload, frameOf(4)) {
+				t.Fatalf("the new node hears %x", got.Payload[:4])
+			}
+			b.heard(t)
 			b.phone.send(b.phone.packet(tt.voice[1], frameOf(1)))
 			a.heard(t)
 			a.farm.send(a.farm.packet(0, frameOf(9)))

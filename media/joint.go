@@ -70,7 +70,8 @@ func (x *joint) passes(l *leg, from netip.AddrPort) bool {
 	return true
 }
 
-// take gets what the stream would send to the party of l. False means that it may be sent there.
+// take gets what the stream would send to the party of l. False means that it is sent there, too or only. A party that was away and has a new answer gets it as
+// well: a farm that bridges the two speaks to one only what the other one says, and each would wait for the other.
 func (x *joint) take(l *leg, b []byte, n int, now time.Time) bool {
 	if l.side != x.away {
 		return false
@@ -79,17 +80,23 @@ func (x *joint) take(l *leg, b []byte, n int, now time.Time) bool {
 		x.stream.joint = nil
 		return false
 	}
-	if x.other.worker == x.stream.worker {
+	back, same := x.stream.cur != x.route, x.other.worker == x.stream.worker
+	if same && !back {
 		x.enter(b, n, now)
 		return true
 	}
-	// Two workers: the packet is handed over. The buffers are few, as a packet does not wait long.
+	// A copy. Where there are two workers it is handed over; the buffers are few, as a packet does not wait long.
 	h := x.stream.worker.engine.handovers.Get().(*handover)
 	h.joint, h.n, h.at = x, copy(h.data[:txBufferSize], b[:n]), now
-	if n > txBufferSize || !x.other.worker.loop.Do(h.run) {
+	switch {
+	case n > txBufferSize:
+		x.stream.worker.engine.handovers.Put(h)
+	case same:
+		h.run()
+	case !x.other.worker.loop.Do(h.run):
 		x.stream.worker.engine.handovers.Put(h)
 	}
-	return true
+	return !back
 }
 
 // handover is a packet on its way to another worker.
