@@ -367,7 +367,7 @@ func b55(t *testing.T, s *stricken) {
 			}
 			last, names = step.At, names+" "+step.Name
 		}
-		for _, step := range []string{"found", "dialog", "invite", "answered", "recovered"} {
+		for _, step := range []string{"found", "dialog", "invite", "answered", "recovered", "rtp"} {
 			if !strings.Contains(names, step) {
 				t.Errorf("leg %s has no step %s, but%s", leg.Leg, step, names)
 			}

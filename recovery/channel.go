@@ -71,6 +71,8 @@ type Channel struct {
 type Media interface {
 	// Join lets the public sides of two calls hear each other until their farm sides speak again.
 	Join(ctx context.Context, callID, tag, otherCallID, otherTag string) error
+	// Unjoin ends that at once, on both sides.
+	Unjoin(ctx context.Context, callID string) error
 	// Comfort fills the silence of a call's public side while its farm side says nothing.
 	Comfort(ctx context.Context, callID, tag string, on bool) error
 	// Heard counts the RTP packets that came from a call's farm side: from all parties but that of the tag.

@@ -57,6 +57,7 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 			return
 		}
 		j.call, j.leg = call, leg
+		w.pairs.wait(ctx, &j)
 		used := uint32(0)
 		if h != nil {
 			used = h.CSeq
@@ -103,6 +104,7 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 		}
 		w.rep.step(n, "claimed")
 		before := w.heard(ctx, j.leg.SIPCallID, built.RemoteTag)
+		w.pairs.invite(j.leg.SIPCallID)
 		w.r.move(j.leg.SIPCallID, true)
 		last = w.try(ctx, &j, h, ch, s, n)
 		w.r.move(j.leg.SIPCallID, false)
@@ -132,6 +134,9 @@ func (w *rescue) inherited(ctx context.Context, j *job, h *held, s *slot, n int,
 		return false
 	}
 	w.rep.halt(n, "channel of the former controller")
+	if w.pairs.invite(j.leg.SIPCallID) { // perhaps behind the answer to that
+		_ = w.r.cfg.Media.Unjoin(ctx, j.leg.SIPCallID)
+	}
 	w.r.move(j.leg.SIPCallID, true)
 	outcome := w.await(ctx, j, h, s, n)
 	w.r.move(j.leg.SIPCallID, false)
@@ -144,7 +149,7 @@ func (w *rescue) settled(ctx context.Context, j *job, h *held, s *slot, n int, b
 	case outcome == nil:
 		s.give() // the next one need not wait for what is written about this one
 		w.end(ctx, j, h, n, built.RemoteTag, ResultRecovered, nil)
-		w.listen(ctx, j.leg.SIPCallID, built.RemoteTag, before, n)
+		w.listen(ctx, j, built.RemoteTag, before, n)
 	case ctx.Err() != nil:
 	case errors.Is(outcome, errElsewhere):
 		w.there(ctx, j, h, n, built.RemoteTag)
@@ -367,7 +372,7 @@ func (w *rescue) end(ctx context.Context, j *job, h *held, n int, tag, result st
 			w.log.Warn("leg is not given up", "call", j.call.ID, "leg", j.leg.ID, "err", err)
 		}
 	}
-	w.r.soothed(ctx, j.leg.SIPCallID, tag)
+	w.soothed(ctx, j.leg.SIPCallID, tag)
 	w.rep.end(n, result, why)
 	w.r.count(func(s *Stats) {
 		switch result {

@@ -32,6 +32,7 @@ type rescue struct {
 	idle chan struct{}  // busy has become empty
 
 	former map[string]bool // calls that a controller before us had to do with
+	pairs  pairs
 
 	mu   sync.Mutex // guards the rest
 	busy map[string]bool
@@ -39,7 +40,7 @@ type rescue struct {
 
 func newRescue(r *Recoverer, d Death, b buckets, log *slog.Logger) *rescue {
 	return &rescue{r: r, d: d, buckets: b, key: d.key(), rep: &report{legs: b.legs, key: d.key()}, roster: newRoster(), log: log,
-		idle: make(chan struct{}, 1), busy: map[string]bool{}}
+		idle: make(chan struct{}, 1), busy: map[string]bool{}, pairs: newPairs()}
 }
 
 var errWatch = errors.New("the store tells of no more changes")
@@ -217,6 +218,9 @@ func (w *rescue) bring(ctx context.Context, jobs []job) {
 		for i := range b.jobs {
 			b.places = append(b.places, w.rep.add(&b.jobs[i]))
 		}
+		if w.r.cfg.Media != nil {
+			w.pairs.expect(b.jobs)
+		}
 		batches = append(batches, b)
 		first = end
 	}
@@ -229,7 +233,7 @@ func (w *rescue) bring(ctx context.Context, jobs []job) {
 				w.rep.step(n, "dialog")
 			}
 			b.done <- dialogs
-			w.r.soothe(ctx, b.jobs, dialogs)
+			w.soothe(ctx, b.jobs, dialogs)
 		})
 	}
 	w.all.Go(func() {

@@ -270,6 +270,13 @@ func (w *world) Join(_ context.Context, a, _, b, _ string) error {
 	return nil
 }
 
+func (w *world) Unjoin(_ context.Context, id string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.joined = slices.DeleteFunc(w.joined, func(pair string) bool { return slices.Contains(strings.Fields(pair), id) })
+	return nil
+}
+
 func (w *world) Comfort(context.Context, string, string, bool) error { return nil }
 
 // recoverer runs one over the world.

@@ -85,9 +85,10 @@ func strikeCalls(ctx context.Context, l *bench, hit, afterwards func(*farms.Node
 		return err
 	}
 	o := lab.Settle(ctx, legs, at, 20*time.Second)
+	silent := o.Farm(l.Lab, at)
 	o.Print(l.Lab)
 	l.PrintSteps(at)
-	if err := l.judge(o, f1); err != nil {
+	if err := errors.Join(silent, l.judge(o, f1)); err != nil {
 		return err
 	}
 	if afterwards != nil {
@@ -249,8 +250,9 @@ func demo(ctx context.Context, l *bench) error {
 			l.Printf("  %-4s re-INVITE after %4d ms, silent for %4d ms, hears its far end again", p.Name, s.Invited[0].Sub(at).Milliseconds(), h.Longest.Milliseconds())
 		}
 	}
+	silent := o.Farm(l.Lab, at)
 	o.Print(l.Lab)
-	if err := l.judge(o, lab.Goal{P99: 3 * time.Second}); err != nil {
+	if err := errors.Join(silent, l.judge(o, lab.Goal{P99: 3 * time.Second})); err != nil {
 		return err
 	}
 	l.Printf("SIGKILL: now the conference's node")

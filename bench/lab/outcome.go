@@ -13,7 +13,8 @@ type Outcome struct {
 	Legs      int
 	Recovered int             // got a re-INVITE, and media after it
 	Invited   []time.Duration // strike to re-INVITE
-	Talking   []time.Duration // strike to the first packet after the re-INVITE
+	Talking   []time.Duration // strike to the first packet after the re-INVITE; of a call of two it may come straight from the other one
+	Bridged   []time.Duration // strike to the first packet of the new node, as recovery reports it; see Farm
 	Silences  []time.Duration // longest time without a packet of the far end
 	Byes      int
 	Again     int      // re-INVITEs beside the first
@@ -62,6 +63,37 @@ func Settle(ctx context.Context, legs []*Leg, struck time.Time, limit time.Durat
 	return o
 }
 
+// Farm adds when media heard the new node in place of the dead one, leg by leg: the two of a call hear each other without it meanwhile. A leg that was
+// recovered and not heard is an error.
+func (o *Outcome) Farm(l *Lab, struck time.Time) error {
+	crashes, err := l.Crashes(0)
+	if err != nil || l.cfg.NoRecovery {
+		return err
+	}
+	var silent []string
+	for _, c := range crashes {
+		for _, leg := range c.Legs {
+			if c.Detected.Before(struck) || leg.Result != "recovered" {
+				continue
+			}
+			heard := false
+			for _, s := range leg.Steps {
+				if s.Name == "rtp" {
+					o.Bridged, heard = append(o.Bridged, s.At.Sub(struck)), true
+				}
+			}
+			if !heard {
+				silent = append(silent, leg.Leg)
+			}
+		}
+	}
+	slices.Sort(o.Bridged)
+	if len(silent) > 0 {
+		return fmt.Errorf("media heard nothing of the new node for %d legs: %v", len(silent), silent[:min(5, len(silent))])
+	}
+	return nil
+}
+
 // All tells whether ok holds for every element.
 func All[T any](items []T, ok func(T) bool) bool {
 	return !slices.ContainsFunc(items, func(it T) bool { return !ok(it) })
@@ -85,7 +117,10 @@ func (o Outcome) Print(l *Lab) {
 	l.Printf("%d of %d legs recovered; BYEs seen %d; re-INVITEs beside the first %d; requests that are not right %d; of no dialog %d",
 		o.Recovered, o.Legs, o.Byes, o.Again, len(o.Wrong), len(o.Strangers))
 	l.Printf("strike to re-INVITE, ms: %s", line(o.Invited))
-	l.Printf("strike to media by the new node, ms: %s", line(o.Talking))
+	l.Printf("strike to media after it, ms: %s", line(o.Talking))
+	if len(o.Bridged) > 0 {
+		l.Printf("strike to media by the new node, ms: %s; %d legs", line(o.Bridged), len(o.Bridged))
+	}
 	l.Printf("silence of a phone, ms:  %s", line(o.Silences))
 	for i, m := range o.Missing {
 		if i == 5 {
@@ -98,7 +133,7 @@ func (o Outcome) Print(l *Lab) {
 
 // Goal is what an outcome must reach; 0 is not judged.
 type Goal struct {
-	P50, P99  time.Duration // of the time until the phone hears its far end by the new node
+	P50, P99  time.Duration // of the time until the phone hears its far end, and media hears the new node
 	Silence99 time.Duration // of the longest silence
 }
 
@@ -119,7 +154,8 @@ func (o Outcome) Judge(g Goal) error {
 		d     []time.Duration
 		q     float64
 		limit time.Duration
-	}{{"p50 until media", o.Talking, .5, g.P50}, {"p99 until media", o.Talking, .99, g.P99}, {"p99 of the silence", o.Silences, .99, g.Silence99}} {
+	}{{"p50 until media", o.Talking, .5, g.P50}, {"p99 until media", o.Talking, .99, g.P99}, {"p50 until media by the new node", o.Bridged, .5, g.P50},
+		{"p99 until media by the new node", o.Bridged, .99, g.P99}, {"p99 of the silence", o.Silences, .99, g.Silence99}} {
 		if v := Quantile(c.d, c.q); c.limit > 0 && v > c.limit {
 			errs = append(errs, fmt.Errorf("%s is %v, goal %v", c.what, v, c.limit))
 		}

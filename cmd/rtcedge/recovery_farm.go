@@ -195,6 +195,10 @@ func (m ngMedia) Join(ctx context.Context, callID, tag, otherCallID, otherTag st
 	return refusal(m.client.Join(ctx, &ng.Request{CallID: callID, FromTag: tag, OtherCallID: otherCallID, OtherTag: otherTag}))
 }
 
+func (m ngMedia) Unjoin(ctx context.Context, callID string) error {
+	return refusal(m.client.Unjoin(ctx, &ng.Request{CallID: callID}))
+}
+
 func (m ngMedia) Comfort(ctx context.Context, callID, tag string, on bool) error {
 	word := "off"
 	if on {
