@@ -18,7 +18,6 @@ import (
 
 	"rtcedge/bench/lab"
 	"rtcedge/bench/rawphone"
-	"rtcedge/bridge"
 	"rtcedge/e2e/farms"
 	"rtcedge/internal/store"
 	"rtcedge/recovery/hep"
@@ -275,20 +274,20 @@ func (l *bench) forgeRecords(ctx context.Context) (written, calls int, err error
 			}
 		}
 	}
-	b, err = st.Bucket(ctx, bridge.BucketCalls)
+	b, err = st.Bucket(ctx, "calls")
 	if err != nil {
 		return written, 0, err
 	}
 	for _, n := range l.Farm("call") {
-		c := bridge.Call{ID: "evil" + n.ID, Node: bridge.NodeID(n.ID), Created: time.Now()}
+		var legs []map[string]any
 		for i, p := range l.Legs {
-			c.Legs = append(c.Legs, bridge.Leg{ID: fmt.Sprint("evil.", i), Node: c.Node, SIPCallID: p.Dialog().CallID, Role: bridge.LegIn, State: bridge.LegUp, Answered: time.Now()})
+			legs = append(legs, map[string]any{"id": fmt.Sprint("evil.", i), "node": n.ID, "sip_call_id": p.Dialog().CallID, "role": "in", "state": "up", "answered": time.Now()})
 		}
-		value, err := json.Marshal(c)
+		value, err := json.Marshal(map[string]any{"id": "evil" + n.ID, "node": n.ID, "created": time.Now(), "legs": legs})
 		if err != nil {
 			return written, calls, err
 		}
-		if _, err := b.Put(ctx, c.ID, value); err != nil {
+		if _, err := b.Put(ctx, "evil"+n.ID, value); err != nil {
 			return written, calls, err
 		}
 		calls++
