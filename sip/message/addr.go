@@ -36,14 +36,12 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 		}
 		b = b[at:]
 	}
-	colon := 0
 	if len(b) > 0 && b[0] == '<' {
 		a.Angle = true
 		end := bytes.IndexByte(b, '>')
 		if end < 0 || hasLWS(b[1:end]) { // RFC 4475 section 3.1.2.14
 			return nil, false
 		}
-		colon = bytes.IndexByte(b[1:end], ':')
 		a.URI, b = b[1:end], b[end+1:]
 	} else {
 		end := 0
@@ -54,9 +52,12 @@ func (a *NameAddr) parse(b []byte) (rest []byte, ok bool) {
 			end++
 		}
 		a.URI, b = b[:end], b[end:]
-		colon = bytes.IndexByte(a.URI, ':')
 	}
-	if colon <= 0 || a.URI[0] == ':' {
+	colon := 0
+	for colon < len(a.URI) && a.URI[colon] != ':' {
+		colon++
+	}
+	if colon == 0 || colon == len(a.URI) {
 		return nil, false
 	}
 	end := listEnd(b)

@@ -58,8 +58,11 @@ func (m *Message) startLine() Fault {
 		return m.statusLine(line)
 	}
 	m.request = true
-	sp := bytes.IndexByte(line, ' ')
-	if sp <= 0 || !isToken(line[:sp]) {
+	sp := 0
+	for sp < len(line) && tokenChar[line[sp]] {
+		sp++
+	}
+	if sp == 0 || sp == len(line) || line[sp] != ' ' {
 		return FaultNotSIP
 	}
 	m.name, m.method = line[:sp], methodOf(line[:sp])
