@@ -36,6 +36,24 @@ func TestB20TOSPerCall(t *testing.T) {
 	}
 }
 
+// TestB23TakeOverKeepsMarking: the traffic class of a call goes with it.
+func TestB23TakeOverKeepsMarking(t *testing.T) {
+	r := newRig(t, Config{})
+	a, b := newPeer(t, 1), newPeer(t, 2)
+	receiveTOS(t, b.conn)
+	offer := relayed("c", "a", a.body("RTP/AVP", "0"))
+	offer.TOS = ptr(40)
+	answer := answered("c", "a", "b", b.body("RTP/AVP", "0"))
+	answer.TOS = ptr(-1)
+	b.take(r.must(offer))
+	a.take(r.must(answer))
+	r.moved(t, "c", Config{})
+	a.send(a.packet(0, make([]byte, 160)))
+	if got := tosOf(t, b.conn); got != 40 {
+		t.Errorf("TOS %d at the next node, want 40", got)
+	}
+}
+
 func ptr(n int) *int { return &n }
 
 // receiveTOS asks for the traffic class of what comes.
