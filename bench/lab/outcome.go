@@ -63,11 +63,23 @@ func Settle(ctx context.Context, legs []*Leg, struck time.Time, limit time.Durat
 	return o
 }
 
+// reportTime is how long the report of a crash may take after the last phone hears again.
+const reportTime = 10 * time.Second
+
 // Farm adds when media heard the new node in place of the dead one, leg by leg: the two of a call hear each other without it meanwhile. A leg that was
 // recovered and not heard is an error.
 func (o *Outcome) Farm(l *Lab, struck time.Time) error {
+	if l.cfg.NoRecovery {
+		return nil
+	}
 	crashes, err := l.Crashes(0)
-	if err != nil || l.cfg.NoRecovery {
+	for end := time.Now().Add(reportTime); time.Now().Before(end); crashes, err = l.Crashes(0) { // the last ones listen yet
+		if err == nil && !slices.ContainsFunc(crashes, func(c Crash) bool { return c.Detected.After(struck) && c.Done.IsZero() }) {
+			break
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	if err != nil {
 		return err
 	}
 	var silent []string
