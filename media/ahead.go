@@ -73,6 +73,9 @@ func (a *ahead) load(batch []udp.Receiver) {
 
 // ahead reads what the next packet under the key will need.
 func (c *srtpContext) ahead() uint64 {
+	if c.cipher == nil {
+		return c.clock // the first packet makes what it needs
+	}
 	s := &c.streams[0]
 	return c.clock + uint64(c.rtcpMAC) + s.rtp.top + s.rtcp.top + c.cipher.ahead()
 }

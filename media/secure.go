@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // SRTP and SRTCP (RFC 3711; RFC 6188 for AES-256; RFC 7714 for AES-GCM). The files, in the order in which a packet meets
@@ -41,7 +42,8 @@ const (
 // goroutine. Use a context for one direction only: the replay window of a sender keeps it from using an index twice,
 // which AES-CM and even more GCM do not forgive (RFC 3711 section 9.1, RFC 7714 section 8.4).
 type srtpContext struct {
-	cipher srtpCipher
+	cipher srtpCipher // made by the first packet; nil before
+	master []byte     // key and salt; nil behind the first packet
 	suite  srtpSuite
 
 	rtpTag   int // bytes that protection adds to an RTP packet, without the MKI
@@ -69,7 +71,8 @@ type srtpCipher interface {
 	ahead() uint64 // reads what the next RTP packet needs (ahead.go)
 }
 
-// newSRTPContext makes a context from a master key and salt. Both are only read.
+// newSRTPContext makes a context from a master key and salt. The session keys are derived by the first packet: three expansions of AES and a
+// quarter of a call's set-up that a call without packets does not need.
 func newSRTPContext(suite srtpSuite, key, salt []byte) (*srtpContext, error) {
 	p, ok := suite.params()
 	if !ok {
@@ -79,21 +82,40 @@ func newSRTPContext(suite srtpSuite, key, salt []byte) (*srtpContext, error) {
 		return nil, fmt.Errorf("srtp context: %s takes a key of %d and a salt of %d bytes, not %d and %d",
 			p.name, p.keyLen, p.saltLen, len(key), len(salt))
 	}
-	c := &srtpContext{suite: suite, rtpTag: p.tagLen}
-	var err error
+	c := &srtpContext{suite: suite, rtpTag: p.tagLen, master: slices.Concat(key, salt)}
 	if p.aead {
 		c.rtcpTag, c.rtcpWord = p.tagLen+4, 4
-		c.cipher, err = newSRTPGCM(key, salt)
 	} else {
 		// The tag of SRTCP has 80 bits under the _32 suites too (RFC 4568 section 6.2.2).
 		c.rtcpTag, c.rtcpWord = srtcpCMTag+4, srtcpCMTag+4
 		c.rtpMAC, c.rtcpMAC = p.tagLen, srtcpCMTag
+	}
+	return c, nil
+}
+
+// keyed is the cipher with its session keys.
+func (c *srtpContext) keyed() srtpCipher {
+	if c.cipher == nil {
+		c.expand()
+	}
+	return c.cipher
+}
+
+// expand derives the session keys (RFC 3711 section 4.3). It cannot fail: newSRTPContext has looked at the lengths, and the suites' tests
+// at what they ask of the standard library.
+func (c *srtpContext) expand() {
+	p, _ := c.suite.params()
+	key, salt := c.master[:p.keyLen], c.master[p.keyLen:]
+	var err error
+	if p.aead {
+		c.cipher, err = newSRTPGCM(key, salt)
+	} else {
 		c.cipher, err = newSRTPCM(key, salt, p.tagLen)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("srtp context: %w", err)
+		panic("srtp context: " + err.Error())
 	}
-	return c, nil
+	c.master = nil
 }
 
 // useMKI makes the context write this master key identifier into its packets and expect one of its length (RFC 3711 section
@@ -124,7 +146,7 @@ func (c *srtpContext) protectRTP(buf []byte, n int) (int, bool) {
 	if s.rtp.check(index) != faultNone {
 		return 0, false
 	}
-	n = c.cipher.sealRTP(buf, hdr, n, ssrc, index)
+	n = c.keyed().sealRTP(buf, hdr, n, ssrc, index)
 	n = c.insertMKI(buf, n, c.rtpMAC)
 	c.keep(s).rtp.accept(index)
 	return n, true
@@ -153,7 +175,7 @@ func (c *srtpContext) unprotectRTP(buf []byte, n int) (int, srtpFault) {
 	if fault := s.rtp.check(index); fault != faultNone {
 		return 0, fault
 	}
-	n, ok := c.cipher.openRTP(buf, hdr, n, ssrc, index)
+	n, ok := c.keyed().openRTP(buf, hdr, n, ssrc, index)
 	if !ok {
 		return 0, faultAuth
 	}
@@ -167,13 +189,13 @@ func (c *srtpContext) unprotectFirst(buf []byte, hdr, n int, ssrc uint32, seq ui
 	fresh := srtpStream{ssrc: ssrc}
 	if index := c.formerIndex(ssrc, seq); index != uint64(seq) {
 		c.retry = append(c.retry[:0], buf[:n]...)
-		if m, ok := c.cipher.openRTP(buf, hdr, n, ssrc, index); ok {
+		if m, ok := c.keyed().openRTP(buf, hdr, n, ssrc, index); ok {
 			c.keep(&fresh).rtp.accept(index)
 			return m, faultNone
 		}
 		copy(buf, c.retry)
 	}
-	n, ok := c.cipher.openRTP(buf, hdr, n, ssrc, uint64(seq))
+	n, ok := c.keyed().openRTP(buf, hdr, n, ssrc, uint64(seq))
 	if !ok {
 		return 0, faultAuth
 	}
@@ -210,7 +232,7 @@ func (c *srtpContext) protectRTCP(buf []byte, n int) (int, bool) {
 	if s.rtcp.check(index) != faultNone || index >= srtcpIndexes {
 		return 0, false
 	}
-	n = c.cipher.sealRTCP(buf, n, ssrc, srtcpEncrypted|uint32(index))
+	n = c.keyed().sealRTCP(buf, n, ssrc, srtcpEncrypted|uint32(index))
 	n = c.insertMKI(buf, n, c.rtcpMAC)
 	c.keep(s).rtcp.accept(index)
 	return n, true
@@ -235,7 +257,7 @@ func (c *srtpContext) unprotectRTCP(buf []byte, n int) (int, srtpFault) {
 	if fault := s.rtcp.check(index); fault != faultNone {
 		return 0, fault
 	}
-	n, ok := c.cipher.openRTCP(buf, n, ssrc, word)
+	n, ok := c.keyed().openRTCP(buf, n, ssrc, word)
 	if !ok {
 		return 0, faultAuth
 	}

@@ -295,7 +295,7 @@ func TestB21ClearSRTCP(t *testing.T) {
 		buf := srtpTestRoom(p)
 		const word = 1 // E bit 0, index 1
 		n := len(p)
-		switch x := c.cipher.(type) {
+		switch x := c.keyed().(type) {
 		case *srtpCM:
 			sum := x.mac(&x.rtcp, buf[:n], word)
 			binary.BigEndian.PutUint32(buf[n:], word)

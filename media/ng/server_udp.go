@@ -21,11 +21,16 @@ const stuckAfter = 50 * time.Millisecond
 
 // serveUDP reads datagrams until ctx ends and waits for those in work.
 func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) error {
+	socket, err := takeUDP(c)
+	if err != nil {
+		return err
+	}
+	defer socket.close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	failed := make(chan error, 1)
 	start := func() *udpReader {
-		r := &udpReader{server: s, conn: c, others: &wg}
+		r := &udpReader{server: s, socket: socket, others: &wg}
 		wg.Go(func() {
 			if err := r.run(ctx); err != nil {
 				select {
@@ -57,7 +62,7 @@ func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn) error {
 // the stack that it grows: a short command is worked off by the reader itself if no other message waits behind it.
 type udpReader struct {
 	server *Server
-	conn   *net.UDPConn
+	socket *udpSocket
 	others *sync.WaitGroup // messages that have a goroutine
 
 	since    atomic.Int64 // Unix ns: at work on a message; 0 is reading
@@ -65,13 +70,10 @@ type udpReader struct {
 }
 
 func (r *udpReader) run(ctx context.Context) error {
-	s, l := r.server, newLine(r.conn)
+	s, l := r.server, r.socket.line()
 	for !r.replaced.Load() {
-		msg, from, err := l.read()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		msg, from, err := l.read(ctx)
+		if msg == nil || err != nil {
 			return err
 		}
 		if !s.acquire(ctx) {
@@ -80,17 +82,17 @@ func (r *udpReader) run(ctx context.Context) error {
 		if l.alone && short(msg) {
 			r.since.Store(time.Now().UnixNano())
 			if answer := s.datagram(ctx, from, msg); answer != nil {
-				l.reply(answer, from)
+				l.send(answer, &l.peer)
 			}
 			r.since.Store(0)
 			s.release()
 			continue
 		}
-		msg = slices.Clone(msg)
+		msg, to := slices.Clone(msg), l.peer
 		r.others.Go(func() {
 			defer s.release()
 			if answer := s.datagram(ctx, from, msg); answer != nil {
-				_, _ = r.conn.WriteToUDPAddrPort(answer, from)
+				r.socket.send(answer, &to)
 			}
 		})
 	}

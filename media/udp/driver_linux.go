@@ -23,6 +23,8 @@ const (
 	// so long away: both together stay below it. To yield costs something, too: it wakes a thread to look for work.
 	shortWait  = 4 * time.Millisecond
 	yieldAfter = 5 * time.Millisecond
+	// Without packets there is nothing to be late for, and the monitor itself comes to rest.
+	quiet = 100 * time.Millisecond
 )
 
 func newDriver(l *Loop) (driver, error) {
@@ -47,6 +49,7 @@ type epoll struct {
 	buf    [bufferSize + Tailroom]byte
 	from   unix.RawSockaddrAny
 	pkt    Packet
+	heard  time.Time // when a packet was there last
 }
 
 // slot is a place in the table of sockets. The generation tells a stale event of a socket that was closed within the
@@ -170,7 +173,7 @@ func (d *epoll) run(ctx context.Context) error {
 	yielded := now
 	for ctx.Err() == nil {
 		longest := d.loop.cfg.Interval + time.Millisecond
-		if d.busy() {
+		if d.busy() && now.Sub(d.heard) < quiet {
 			longest = shortWait
 		}
 		if now.Sub(yielded) >= yieldAfter {
@@ -184,6 +187,9 @@ func (d *epoll) run(ctx context.Context) error {
 		}
 		d.serve(n)
 		now = d.loop.cfg.Now()
+		if n > 1 || n == 1 && uint32(d.events[0].Fd) != bellSlot {
+			d.heard = now
+		}
 		d.loop.tick(now)
 		d.loop.runPosted() // of Later; and what all of this has put into batches leaves
 	}
