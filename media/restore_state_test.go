@@ -37,6 +37,9 @@ func TestB23TakeOverKeepsWhatWasLearnt(t *testing.T) {
 	offer := relayed("c", "a", strings.ReplaceAll(a.body("RTP/AVP", "0"), "127.0.0.1", "10.9.9.9"))
 	offer.ReceivedFrom, offer.Label, offer.Replace = loopback, "caller", []string{"sdp-version"}
 	offer.DropTraffic = "stop"
+	other := offer
+	other.SDP = bytes.Replace(offer.SDP, []byte("RTP/AVP 0"), []byte("RTP/AVP 8"), 1)
+	first.must(other) // version 1
 	first.connect(offer, a, b, b.body("RTP/AVP", "0"))
 	for range 3 {
 		a.send(a.packet(0, make([]byte, 160)))
@@ -50,15 +53,18 @@ func TestB23TakeOverKeepsWhatWasLearnt(t *testing.T) {
 	offer.DropTraffic = "start"
 	first.must(offer)
 	was := first.query("c")
-	cname := func(r *rig) [cnameLen]byte {
+	inner := func(r *rig) (cname [cnameLen]byte, sent [2]uint32) {
 		c, err := r.lock("c", false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.mu.Unlock()
-		return c.dialogs[0].streams[0].cname
+		s := c.dialogs[0].streams[0]
+		c.mu.Unlock()
+		s.worker.loop.Do(func() { cname, sent = s.cname, [2]uint32{uint32(s.legs[1].out.packets), uint32(s.legs[1].out.octets)} })
+		r.barrier()
+		return cname, sent
 	}
-	name := cname(first)
+	name, sent := inner(first)
 
 	r := first.moved(t, "c", Config{})
 	is := r.query("c")
@@ -70,8 +76,11 @@ func TestB23TakeOverKeepsWhatWasLearnt(t *testing.T) {
 			t.Errorf("%+v became %+v", x, y)
 		}
 	}
-	if !was.Created.Equal(is.Created) || was.Tags[0].Label != "caller" || was.Tags[0].Medias[0].Streams[0].Stats.Lost != 5 || cname(r) != name {
-		t.Errorf("%v became %v, CNAME %s %s", was, is, name, cname(r))
+	if nextName, nextSent := inner(r); nextName != name || nextSent != sent || sent[0] != 4 {
+		t.Errorf("CNAME %s became %s, sent %v became %v", name, nextName, sent, nextSent)
+	}
+	if !was.Created.Equal(is.Created) || was.Tags[0].Label != "caller" || was.Tags[0].Medias[0].Streams[0].Stats.Lost != 5 {
+		t.Errorf("%v became %v", was, is)
 	}
 	// The order to drop all holds until it is taken back, not until the next offer.
 	offer.DropTraffic = ""
@@ -79,7 +88,7 @@ func TestB23TakeOverKeepsWhatWasLearnt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v := body.Origin().Version; v != "1" {
+	if v := body.Origin().Version; v != "2" {
 		t.Errorf("the same offer has version %s", v)
 	}
 	b.send(b.packet(0, make([]byte, 160)))
@@ -89,7 +98,7 @@ func TestB23TakeOverKeepsWhatWasLearnt(t *testing.T) {
 	b.send(b.packet(0, make([]byte, 160)))
 	a.recv()
 	offer.SDP = []byte(strings.Replace(string(offer.SDP), "RTP/AVP 0", "RTP/AVP 0 8", 1))
-	if body, err = sdp.Parse(r.must(offer)); err != nil || body.Origin().Version != "2" {
+	if body, err = sdp.Parse(r.must(offer)); err != nil || body.Origin().Version != "3" {
 		t.Errorf("%v: a change has version %s", err, body.Origin().Version)
 	}
 }
