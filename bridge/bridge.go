@@ -191,8 +191,14 @@ func (b *Bridge) watchCalls(ctx context.Context) {
 				continue
 			}
 			b.note(e.Key, &c)
-			if s := b.session(e.Key); s != nil && s.isForeign(&c) {
+			switch s := b.session(e.Key); {
+			case s != nil && s.isForeign(&c):
 				s.post(foreign{c})
+			case s == nil && c.From != "" && c.Owner == b.cfg.Owner:
+				// A conference that another process opened at a node of ours: if that one dies before the first leg comes, somebody has to end it.
+				if n := b.node(c.Node, nil); n != nil && n.controlled() {
+					_, _ = b.adoptRecord(n, e)
+				}
 			}
 		}
 	}
@@ -298,7 +304,7 @@ func (b *Bridge) open1(n *node, c Call, rev uint64) (*session, error) {
 	for _, l := range c.Legs {
 		b.channels[l.ID] = s
 	}
-	if c.Conference != "" && c.From == "" {
+	if c.Conference != "" && c.From == "" && (c.Moving == nil || !c.Moving.Done) {
 		b.meeting[c.Conference] = s
 	}
 	b.stats.started.Add(1)
@@ -313,6 +319,11 @@ func (b *Bridge) closed(s *session) {
 	delete(b.calls, (*c).ID)
 	if name := (*c).Conference; name != "" && b.meeting[name] == s {
 		delete(b.meeting, name)
+		for _, o := range b.calls { // where two have met, as after a process died while one moved
+			if r := o.record(); r.Conference == name && r.From == "" {
+				b.meeting[name] = o
+			}
+		}
 	}
 	for id, owner := range b.channels {
 		if owner == s {

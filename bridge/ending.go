@@ -14,7 +14,11 @@ func (m *machine) gone(id string, cause int) {
 	if l == nil {
 		return
 	}
-	if l.Carry != "" {
+	switch {
+	case l.Carry != "" && m.call.Moving != nil && m.call.Moving.Done:
+		m.drop(id) // recommit finds the member without it
+		return
+	case l.Carry != "":
 		m.moveBack(fmt.Sprintf("no way to the new node, cause %d", cause))
 		return
 	}

@@ -124,7 +124,12 @@ func (n *node) started(ev *ari.StasisStart) {
 
 // toCall leads a channel to its call, which may be in the store only: another process had it, or it was on another node.
 func (n *node) toCall(ctx context.Context, ev *ari.StasisStart) {
-	s := n.b.session(ev.Args[1])
+	n.b.mu.Lock()
+	s := n.b.channels[ev.Channel.ID] // the call that has it now: the arguments name the one that placed it
+	n.b.mu.Unlock()
+	if s == nil {
+		s = n.b.session(ev.Args[1])
+	}
 	if s == nil {
 		s = n.b.adopt(ctx, n, ev.Args[1])
 	}

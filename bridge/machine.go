@@ -81,6 +81,8 @@ func (m *machine) input(in any) {
 		m.relay()
 	case settled:
 		m.settled(in.old)
+	case committed:
+		m.committed()
 	case resolved:
 		m.resolve(in)
 	case *ari.StasisStart:

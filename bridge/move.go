@@ -15,11 +15,15 @@ import (
 //     talks in the old bridge; at the new node the legs enter silently, with what their member's record says (joinMoved).
 //  3. moveOn: when all legs are up, all members change over at once (commit): that is the only gap.
 //  4. settled: the new conference gets the last state and is the conference from now on.
+//  5. committed: each member is in a call of its own now, and the old conference ends.
 //
-// Before the third step a failure of any leg puts everything back (moveBack): nobody has noticed. It is tried again later.
+// Before the third step a failure of any leg puts everything back (moveBack): nobody has noticed. It is tried again later. From the third step on
+// there is no way back: who takes over a record that is done and has members does the step again (recommit).
 const (
-	moveTimeout = 8 * time.Second  // for all legs to come up; a healthy node takes less than one
-	moveRetry   = 10 * time.Second // after one that failed, as long as the node drains
+	moveTimeout = 8 * time.Second        // for all legs to come up; healthy nodes take less than one second for a small conference
+	moveMember  = 150 * time.Millisecond // more of it for each member: a hundred took 8 s on two busy processors
+	moveRetry   = 10 * time.Second       // after one that failed, as long as the node drains
+	moveLone    = 4 * time.Second        // for the first leg to come to the new node: the process that moves has died
 )
 
 // Moving is a conference on its way to another node.
@@ -43,6 +47,8 @@ type (
 	relayed struct{}
 	// settled ends a move at the new node, with the last state of the old one.
 	settled struct{ old Call }
+	// committed ends it at the old one.
+	committed struct{}
 )
 
 // joinPrefix begins the numbers that lead to one leg's place in a call. Nobody can dial them who does not know the call's id, which is random
@@ -91,7 +97,8 @@ func (m *machine) relocate(in relocate) {
 		m.tell("move failed", "")
 		return
 	}
-	m.call.Moving = &Moving{To: in.to.ID, SIP: strings.TrimPrefix(in.to.SIP, "udp:"), Call: in.call, Until: m.now.Add(moveTimeout)}
+	m.call.Moving = &Moving{To: in.to.ID, SIP: strings.TrimPrefix(in.to.SIP, "udp:"), Call: in.call,
+		Until: m.now.Add(moveTimeout + time.Duration(len(m.call.Legs))*moveMember)}
 	m.do(action{Do: doOpenThere, Text: in.call})
 	for _, l := range slices.Clone(m.call.Legs) {
 		m.carry(l)
@@ -106,7 +113,7 @@ func (m *machine) carry(l Leg) {
 	id := fmt.Sprintf("%s.%d", m.call.ID, m.nextLeg())
 	uri := joinURI(m.call.Moving.Call, l.ID, m.call.Moving.SIP)
 	m.call.Legs = append(m.call.Legs, Leg{ID: id, Node: m.call.Node, Role: LegOut, State: LegRinging, Number: m.call.Conference, URI: uri, Carry: l.ID})
-	m.do(action{Do: doOriginate, Leg: id, Text: uri, N: int(moveTimeout / time.Second), Record: l})
+	m.do(action{Do: doOriginate, Leg: id, Text: uri, N: int(m.call.Moving.Until.Sub(m.now) / time.Second), Record: l})
 }
 
 // carrier is the leg that leads a member to the new node.
@@ -130,7 +137,7 @@ func (m *machine) uncarry(member string) {
 
 // moveOn looks after each input if all are ready.
 func (m *machine) moveOn() {
-	if m.ended || m.call.Moving == nil {
+	if m.ended || m.call.Moving == nil || m.call.Moving.Done {
 		return
 	}
 	members := 0
@@ -149,17 +156,17 @@ func (m *machine) moveOn() {
 		m.moveBack("everybody has left")
 		return
 	}
-	m.commit()
+	m.commit(false)
 }
 
-// commit changes all members over. Their channels leave the old bridge by entering the new one.
-func (m *machine) commit() {
-	final, mv := clone(*m.call), *m.call.Moving
+// commit changes all members over. Their channels leave the old bridge by entering the new one. The record keeps them until all have.
+func (m *machine) commit(again bool) {
+	mv := *m.call.Moving // snapshots share the old one
 	mv.Done = true
-	final.Moving = &mv
+	m.call.Moving = &mv
+	final := clone(*m.call)
 	if m.call.Recording != "" {
 		m.do(action{Do: doStopRecord, Text: m.call.Recording})
-		m.call.Recording = ""
 	}
 	for _, l := range final.Legs {
 		switch {
@@ -176,7 +183,11 @@ func (m *machine) commit() {
 		if l.Waiting == waitHold {
 			m.do(action{Do: doMusic, Leg: l.ID})
 		}
-		m.do(action{Do: doRelay, Leg: l.ID, Record: l, Second: *m.carrier(l.ID)})
+		if c := m.carrier(l.ID); c != nil {
+			m.do(action{Do: doRelay, Leg: l.ID, Record: l, Second: *c, On: again})
+		} else { // its leg ended while nobody controlled it
+			m.do(action{Do: doReroute, Leg: l.ID, Text: localConference + ":" + m.call.Conference, Record: l})
+		}
 	}
 	for _, l := range final.Legs {
 		if l.Recording != "" {
@@ -185,8 +196,27 @@ func (m *machine) commit() {
 	}
 	m.do(action{Do: doMoved, Call: &final})
 	m.tell("moving", "")
-	m.call.Legs = nil
+}
+
+func (m *machine) committed() {
+	m.call.Legs, m.call.Recording = nil, ""
 	m.over()
+}
+
+// recommit is commit by the process that took over from one that died on the way: those that it has relayed stay, or are joined again.
+func (m *machine) recommit(in seen) {
+	for _, l := range slices.Clone(m.call.Legs) {
+		_, there := in.channels[l.ID]
+		if !there {
+			m.call.Legs = slices.DeleteFunc(m.call.Legs, func(o Leg) bool { return o.ID == l.ID })
+		}
+	}
+	for _, l := range slices.Clone(m.call.Legs) {
+		if l.Carry != "" && m.call.Leg(l.Carry) == nil {
+			m.uncarry(l.Carry)
+		}
+	}
+	m.commit(true)
 }
 
 // moveBack gives a move up: all that was placed for it ends, the old bridge never changed.
@@ -277,23 +307,25 @@ func (m *machine) settled(old Call) {
 func (m *machine) moveTimers() {
 	switch c := m.call; {
 	case m.ended:
-	case c.Moving != nil && !m.now.Before(c.Moving.Until):
+	case c.Moving != nil && !c.Moving.Done && !m.now.Before(c.Moving.Until):
 		m.moveBack("not all legs came up")
-	case c.From != "" && !m.now.Before(c.Created.Add(2*moveTimeout)):
-		// The process that moved it has died. With members it goes on as it is, without it never was.
-		if c.From = ""; len(c.Legs) == 0 {
-			m.over()
-		}
+	case c.From != "" && len(c.Legs) == 0 && !m.now.Before(c.Created.Add(moveLone)):
+		m.over()
+	case c.From != "" && !m.now.Before(c.Created.Add(2*moveTimeout+time.Duration(len(c.Legs))*moveMember)):
+		c.From = "" // the process that moved it has died: it goes on as it is
 	}
 }
 
 // moveWake is when moveTimers must run.
 func (m *machine) moveWake() time.Time {
 	switch c := m.call; {
+	case c.Moving != nil && c.Moving.Done:
 	case c.Moving != nil:
 		return c.Moving.Until
+	case c.From != "" && len(c.Legs) == 0:
+		return c.Created.Add(moveLone)
 	case c.From != "":
-		return c.Created.Add(2 * moveTimeout)
+		return c.Created.Add(2*moveTimeout + time.Duration(len(c.Legs))*moveMember)
 	case c.Leaving:
 		return c.MoveAgain
 	}

@@ -1,9 +1,12 @@
 package bridge
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"rtcedge/bridge/ari"
 )
 
 // meeting is a conference of two, one of them muted and recorded, whose node drains.
@@ -43,10 +46,24 @@ func TestB42ConferenceMoves(t *testing.T) {
 			got = append(got, a.String())
 		}
 	}
-	want := "stop recording call-bridge-2; relay a call.1; mute b in; relay b call.2; relay c call.3; stop recording call-leg-1; moved; destroy bridge b-call"
+	want := "stop recording call-bridge-2; relay a call.1; mute b in; relay b call.2; relay c call.3; stop recording call-leg-1; moved"
 	if s := strings.Join(got, "; "); s != want {
 		t.Errorf("got  %s\nwant %s", s, want)
 	}
+	if c := p.m.call; p.m.ended || !c.Moving.Done || len(c.Legs) != 6 {
+		t.Errorf("before all members are relayed: ended %v, %+v", p.m.ended, c)
+	}
+
+	// The process that did it dies here. The next one finds the leg of a member gone, and another member, and does the rest again.
+	q := newPlay(t, *p.m.call)
+	q.m.call.Legs = slices.Clone(q.m.call.Legs)
+	q.want(ended("call.1", causeNormal)) // told before the node was read
+	q.want(tick{})
+	q.want(seen{node: "n1", channels: map[string]ari.Channel{"a": {}, "b": {}, "call.2": {}, "call.3": {}}}, "hangup call.3 16", "stop recording call-bridge-2",
+		"reroute a conference:7001", "mute b in", "relay b on", "stop recording call-leg-1", "moved")
+	q.want(committed{}, "destroy bridge b-call")
+
+	p.want(committed{}, "destroy bridge b-call")
 	if !p.m.ended {
 		t.Error("the old conference has not ended")
 	}
@@ -79,7 +96,7 @@ func TestB42ConferenceStays(t *testing.T) {
 		p.want(stasis("n1", "call.2", "out", "call", "call.2"))
 		back := []string{"hangup call.1 16", "hangup call.2 16", "close there new"}
 		if name == "time" {
-			p.m.now = p.m.now.Add(moveTimeout)
+			p.m.now = p.m.call.Moving.Until
 		}
 		p.want(happens, back...)
 		if len(p.m.call.Legs) != 2 || p.m.ended || p.m.movable() {
@@ -94,7 +111,7 @@ func TestB42ConferenceStays(t *testing.T) {
 	p.want(ended("b", causeNormal), "hangup call.2 16", "close there new")
 	p.m.now = p.m.now.Add(moveRetry)
 	p.want(relocate{Node{ID: "n2", SIP: "udp:192.0.2.2:5080"}, "new"}, "stop recording call-bridge-2", "destroy bridge b-call") // empty: the next one finds it
-	if p := newPlay(t, Call{Conference: "7001", From: "gone", Created: time.Unix(1000, 0)}); p.m.wake() != time.Unix(1000, 0).Add(2*moveTimeout) {
+	if p := newPlay(t, Call{Conference: "7001", From: "gone", Created: time.Unix(1000, 0)}); p.m.wake() != time.Unix(1000, 0).Add(moveLone) {
 		t.Error("a conference whose move died with its process waits for ever")
 	}
 }

@@ -91,9 +91,9 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 	case doCloseThere:
 		return nil, s.closeThere(ctx, a.Text)
 	case doRelay:
-		return nil, s.relay(a.Record, a.Second)
+		return nil, s.relay(ctx, a)
 	case doMoved:
-		return nil, s.moved(ctx, a.Call)
+		return committed{}, s.moved(ctx, a.Call)
 	case doHandOver:
 		return s.handOver(a)
 	case doReroute:

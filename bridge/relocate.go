@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"rtcedge/internal/store"
@@ -55,17 +56,23 @@ func (s *session) closeThere(ctx context.Context, id string) error {
 	return err
 }
 
-// relay makes a member of the old conference and the leg to the new one a call of their own.
-func (s *session) relay(member, carrier Leg) error {
-	member, carrier = moved(member), moved(carrier)
+// relay makes a member of the old conference and the leg to the new one a call of their own. Its id follows from the leg's, so that it is the same
+// one for a process that does it again.
+func (s *session) relay(ctx context.Context, a action) error {
+	member, carrier := moved(a.Record), moved(a.Second)
 	member.Muted, member.Moderator, member.Digits = false, false, ""
 	carrier.Carry = ""
-	c := Call{ID: newID(), Node: s.m.call.Node, Number: s.m.call.Conference, Trunk: s.m.call.Conference, Created: time.Now(), Owner: s.b.cfg.Owner,
-		Legs: []Leg{member, carrier}}
+	c := Call{ID: strings.Replace(carrier.ID, ".", "m", 1), Node: s.m.call.Node, Number: s.m.call.Conference, Trunk: s.m.call.Conference, Created: time.Now(),
+		Owner: s.b.cfg.Owner, Legs: []Leg{member, carrier}}
+	if a.On && s.b.session(c.ID) == nil {
+		s.b.adopt(ctx, s.node, c.ID)
+	}
 	r, err := s.b.open1(s.node, c, 0)
 	if err != nil {
 		return err
 	}
+	s.b.own(member.ID, r) // also where it was there already
+	s.b.own(carrier.ID, r)
 	r.post(relayed{})
 	return nil
 }

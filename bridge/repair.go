@@ -90,6 +90,10 @@ func withoutGeneration(id string) (string, int) {
 
 // repair compares the record with what the node has (B41). The difference comes in as the events that were lost.
 func (m *machine) repair(in seen) {
+	if mv := m.call.Moving; mv != nil && mv.Done && !in.crashed && m.call.Node == in.node {
+		m.recommit(in)
+		return
+	}
 	before := clone(*m.call)
 	for _, l := range before.Legs {
 		if l.Node != in.node || l.State == LegLost {
@@ -133,7 +137,7 @@ func (m *machine) repair(in seen) {
 
 // lose marks a leg whose node crashed: recovery may bring it back.
 func (m *machine) lose(id string) {
-	if m.call.Moving != nil {
+	if m.call.Moving != nil && !m.call.Moving.Done {
 		m.moveBack("its node crashed")
 	}
 	l := m.call.Leg(id)

@@ -108,6 +108,12 @@ func (s *session) orphans(ctx context.Context) {
 				}
 			case ari.Event: // of a leg that another call has taken meanwhile
 				s.b.redeliver(in, s)
+			case arrived: // at a conference that has moved
+				if name := s.m.call.Conference; name != "" && !in.moved {
+					s.b.enterConference(s.node, name, in.leg)
+				} else {
+					s.b.refuse(s.node, in.leg, ErrNoCall)
+				}
 			}
 		default:
 			return
@@ -190,8 +196,12 @@ func (s *session) step(ctx context.Context, in any) {
 	todo := []any{in}
 	for len(todo) > 0 {
 		s.m.now = time.Now()
+		coming := s.m.call.From != ""
 		s.input(todo[0])
 		todo = todo[1:]
+		if coming && s.m.call.From == "" {
+			s.b.meet(s)
+		}
 		s.index()
 		s.keep() // before the actions: who takes over must know of a leg before it exists
 		for _, a := range s.m.take() {
@@ -228,9 +238,6 @@ func (s *session) input(in any) {
 		in.done <- nil
 	case handed:
 		s.m.handedOver(in.leg)
-	case settled:
-		s.m.input(in)
-		s.b.meet(s)
 	case conference:
 		s.m.call.PIN, s.m.call.ModeratorPIN, s.m.call.Tones = in.PIN, in.ModeratorPIN, in.Tones
 		s.m.call.MaxLegs, s.m.call.Locked, s.m.call.Stay = in.MaxLegs, in.Locked, true

@@ -22,9 +22,18 @@ func (m *machine) timers() {
 	if m.call.Conference != "" && len(m.call.Legs) == 0 && !m.call.Stay && !m.call.Empty.IsZero() && !m.now.Before(m.call.Empty.Add(m.rules.Linger)) {
 		m.over()
 	}
+	if m.left() && !m.now.Before(m.call.Created.Add(leftTime)) {
+		m.over()
+	}
 	m.flowTimer()
 	m.moveTimers()
 }
+
+// leftTime is how long a call may have no leg: at its beginning only.
+const leftTime = 5 * time.Second
+
+// left is a record that stayed when the process that ended its call died before it was gone.
+func (m *machine) left() bool { return !m.ended && m.call.Conference == "" && len(m.call.Legs) == 0 }
 
 // wake is when timers must run next; the zero time is never.
 func (m *machine) wake() time.Time {
@@ -45,6 +54,9 @@ func (m *machine) wake() time.Time {
 	}
 	if m.call.Conference != "" && len(m.call.Legs) == 0 && !m.call.Stay && !m.call.Empty.IsZero() {
 		at(m.call.Empty.Add(m.rules.Linger))
+	}
+	if m.left() {
+		at(m.call.Created.Add(leftTime))
 	}
 	at(m.moveWake())
 	if m.call.Flow != nil {
