@@ -37,6 +37,9 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 		return nil, s.originate(ctx, a)
 	case doCreateBridge:
 		_, err := c.CreateBridge(ctx, a.Text, call.ID)
+		if errors.Is(err, ari.ErrConflict) {
+			err = nil // it is there: a process that died has made it
+		}
 		return nil, err
 	case doDestroy:
 		return nil, gone(c.DestroyBridge(ctx, a.Text))

@@ -109,6 +109,10 @@ func (m *machine) repair(in seen) {
 			m.answered(m.call.Leg(l.ID))
 		}
 	}
+	if m.call.Trunk != "" && before.Bridge == "" && len(before.Legs) == 2 && m.call.Up() == 2 {
+		m.relay() // the process that moved a conference died in the middle of it
+		return
+	}
 	if m.ended || before.Bridge == "" || m.call.Node != in.node {
 		return
 	}
@@ -126,7 +130,7 @@ func (m *machine) repair(in seen) {
 	for i := range m.call.Legs {
 		l := &m.call.Legs[i]
 		was := before.Leg(l.ID)
-		if was != nil && was.State == LegUp && l.Waiting == "" && l.Node == in.node && !slices.Contains(b.Channels, l.ID) {
+		if was != nil && was.State == LegUp && l.Waiting == "" && l.Carry == "" && l.Node == in.node && !slices.Contains(b.Channels, l.ID) {
 			m.do(action{Do: doJoin, Leg: l.ID})
 			if l.Muted {
 				m.do(action{Do: doMute, Leg: l.ID, Text: "in", On: true})

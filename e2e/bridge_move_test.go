@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +20,7 @@ func TestB42BridgeKilledWhileAConferenceMoves(t *testing.T) {
 	system.Bridge = []string{"--store", sharedStore(t)}
 	apis := [2]netip.AddrPort{system.API(), netip.AddrPortFrom(system.Inside, 8191)}
 	var processes [2]*farms.Process
+	rounds := 0
 	start := func(i int) {
 		var more []string
 		if i == 1 {
@@ -42,14 +45,34 @@ func TestB42BridgeKilledWhileAConferenceMoves(t *testing.T) {
 	for _, a := range system.Accounts {
 		w.Accounts = append(w.Accounts, bridgetest.Account{User: a.User, Password: a.Password})
 	}
+	w.Explain = func() string {
+		var out strings.Builder
+		for _, n := range system.Farm("conference") {
+			var bridges []struct {
+				ID, Technology string
+				Channels       []string
+			}
+			_ = n.Get("/bridges", &bridges)
+			fmt.Fprintf(&out, "%s: %+v\n", n.ID, bridges)
+		}
+		return out.String()
+	}
 	bridgetest.Interrupted{Members: 16, Delays: []time.Duration{30 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond},
 		Kill: func(api netip.AddrPort) netip.AddrPort {
 			i := 0
 			if api == apis[1] {
 				i = 1
 			}
+			for dead, p := range processes { // the one that was killed last
+				if p == nil {
+					start(dead)
+				}
+			}
 			processes[i].Kill()
-			start(i)
+			processes[i] = nil
+			if rounds++; rounds%2 == 0 { // it comes back at once, before anybody else has its nodes
+				start(i)
+			}
 			return apis[1-i]
 		}}.Run(t, w)
 }

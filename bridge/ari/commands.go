@@ -168,7 +168,7 @@ func (c *Client) Bridges(ctx context.Context) ([]Bridge, error) {
 	return v, c.do(ctx, http.MethodGet, "bridges", nil, nil, &v)
 }
 
-// CreateBridge makes a mixing bridge; one of that id that is there is kept.
+// CreateBridge makes a mixing bridge. ErrConflict: one of that id is there.
 func (c *Client) CreateBridge(ctx context.Context, bridge, name string) (Bridge, error) {
 	var v Bridge
 	return v, c.do(ctx, http.MethodPost, "bridges/"+id(bridge), pairs("type", "mixing", "name", name), nil, &v)

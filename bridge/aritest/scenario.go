@@ -39,6 +39,7 @@ func (r *run) scenario(ctx context.Context) {
 	do("GET", "endpoints/PJSIP/nobody", "")
 
 	do("POST", "bridges/b1?type=mixing&name=call", "")
+	do("POST", "bridges/b1?type=mixing&name=call", "")
 	do("POST", "bridges/b1/addChannel?channel="+r.id, "", "ChannelEnteredBridge")
 	do("POST", "channels", `{"endpoint":"PJSIP/edge/sip:bob@EDGE","app":"rtcedge","appArgs":"out,c1,c1.1","channelId":"c1.1","callerId":"Ann <1009>","variables":{"X":"1"}}`,
 		"Dial", "Dial", "Dial", "StasisStart")

@@ -2,6 +2,7 @@ package bridgetest
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"testing"
@@ -18,7 +19,7 @@ const movePatience = 20 * time.Second
 type Interrupted struct {
 	Members int             // of the conference; four of them have tones that are listened for
 	Delays  []time.Duration // from the drain to the death, a move each
-	// Kill ends the process at an API and returns the API of the one that goes on. Another one stands by when it returns.
+	// Kill ends the process of an API, which controls the conference, and returns the API of another one.
 	Kill func(api netip.AddrPort) (next netip.AddrPort)
 }
 
@@ -55,7 +56,7 @@ func (i Interrupted) Run(t *testing.T, w World) {
 		api.Must("POST", "/v1/farms/"+from+"/drain", on{On: true})
 		time.Sleep(time.Until(start.Add(delay)))
 		before := api.Calls()
-		api = NewControl(t, i.Kill(api.api), nil)
+		api = NewControl(t, i.Kill(netip.MustParseAddrPort(call.Owner)), nil)
 		killed := time.Now()
 		settled := func() bool {
 			all := api.Calls()
@@ -82,9 +83,14 @@ func (i Interrupted) Run(t *testing.T, w World) {
 		}
 		api.Must("POST", "/v1/farms/"+from+"/drain", on{})
 	}
-	api.Must("DELETE", "/v1/conferences/"+number, nil)
+	waitFor(t, "the end of the conference", func() bool { // its process may just have died
+		_, status := api.Do("DELETE", "/v1/conferences/"+number, nil)
+		return status == http.StatusNoContent
+	})
 	for n, c := range calls {
-		ended(t, fmt.Sprintf("member %d", n+1), c)
+		if ended(t, fmt.Sprintf("member %d", n+1), c); t.Failed() {
+			break // the others wait as long
+		}
 	}
 	api.None()
 }

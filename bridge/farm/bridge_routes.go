@@ -82,7 +82,7 @@ func (n *node) createBridge(r *ari.Request) (any, error) {
 	defer n.mu.Unlock()
 	switch {
 	case id != "" && n.bridges[id] != nil:
-		return n.bridges[id].shown(), nil
+		return nil, ari.Refuse(http.StatusConflict, "Bridge with id '%s' already exists", id)
 	case len(n.bridges) >= maxBridges || n.closed:
 		return nil, ari.Refuse(http.StatusServiceUnavailable, "Too many bridges: %d are allowed", maxBridges)
 	case id == "":
