@@ -59,10 +59,10 @@ func (c *Conference) check() error {
 
 func (a *API) endConference(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("name")
-	if a.b.conference(name) == nil && r.Header.Get("Rtcedge-Forwarded") == "" {
+	if a.b.conference(name) == nil {
 		for _, c := range a.stored(r.Context()) {
-			if c.Conference == name && c.Owner != a.b.cfg.Owner {
-				return a.elsewhere(w, r, c.ID)
+			if c.Conference == name && c.From == "" {
+				return a.elsewhere(w, r, c.ID) // also to say that nobody controls it in this moment
 			}
 		}
 	}

@@ -319,11 +319,6 @@ func (b *Bridge) closed(s *session) {
 	delete(b.calls, (*c).ID)
 	if name := (*c).Conference; name != "" && b.meeting[name] == s {
 		delete(b.meeting, name)
-		for _, o := range b.calls { // where two have met, as after a process died while one moved
-			if r := o.record(); r.Conference == name && r.From == "" {
-				b.meeting[name] = o
-			}
-		}
 	}
 	for id, owner := range b.channels {
 		if owner == s {
@@ -393,7 +388,7 @@ func (b *Bridge) Command(ctx context.Context, call string, c Command) error {
 	done := make(chan error, 1)
 	if !s.post(asked{c, done}) {
 		if s.ending() {
-			return nil // as for one that waits while the call ends
+			return s.afterEnd() // as for one that waits while the call ends
 		}
 		return ErrBusy
 	}
@@ -401,7 +396,7 @@ func (b *Bridge) Command(ctx context.Context, call string, c Command) error {
 	case err := <-done:
 		return err
 	case <-s.gone:
-		return nil
+		return s.afterEnd()
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -141,7 +141,15 @@ func (b *Bridge) trunk(from, to *node, name string, l Leg) {
 func (b *Bridge) conference(name string) *session {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.meeting[name]
+	if s := b.meeting[name]; s != nil && !s.ending() {
+		return s
+	}
+	for _, s := range b.calls { // where two have met, as after a process died while one moved
+		if c := s.record(); c.Conference == name && c.From == "" && !s.ending() && (c.Moving == nil || !c.Moving.Done) {
+			return s
+		}
+	}
+	return nil
 }
 
 func (b *Bridge) openConference(n *node, name string) (*session, error) {

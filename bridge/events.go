@@ -45,14 +45,16 @@ func (b *Bridge) deliver(ev ari.Event) {
 	s.post(ev)
 }
 
-// redeliver leads an event that reached a call too late to the one that has its channel now.
-func (b *Bridge) redeliver(ev ari.Event, from *session) {
-	b.mu.Lock()
-	s := b.channels[subject(ev)]
-	b.mu.Unlock()
-	if s != nil && s != from {
-		s.post(ev)
+// redeliver leads an event that reached a call too late to the one that has its channel now, if there is one.
+func (b *Bridge) redeliver(ev ari.Event, from *session) bool {
+	id := subject(ev)
+	if start, is := ev.(*ari.StasisStart); is {
+		id = start.Channel.ID
 	}
+	b.mu.Lock()
+	s := b.channels[id]
+	b.mu.Unlock()
+	return s != nil && s != from && s.post(ev)
 }
 
 // subject is the channel, or the call, that an event is about. Playbacks and recordings have names that begin with the call's id.

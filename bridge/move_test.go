@@ -115,3 +115,13 @@ func TestB42ConferenceStays(t *testing.T) {
 		t.Error("a conference whose move died with its process waits for ever")
 	}
 }
+
+// TestB42MoveRepaired: a move whose process died before all legs to the new node were placed is taken back, whichever of them are up by now.
+func TestB42MoveRepaired(t *testing.T) {
+	p := meeting(t)
+	p.want(seen{node: "n1", channels: map[string]ari.Channel{"a": {}, "b": {}, "call.2": {State: ari.StateUp}}, bridges: map[string]ari.Bridge{"b-call": {Channels: []string{"a", "b"}}}},
+		"hangup call.1 16", "hangup call.2 16", "close there new")
+	if len(p.m.call.Legs) != 2 || p.m.ended {
+		t.Errorf("%+v, ended %v", p.m.call, p.m.ended)
+	}
+}

@@ -96,8 +96,8 @@ func (m *machine) repair(in seen) {
 	}
 	before := clone(*m.call)
 	for _, l := range before.Legs {
-		if l.Node != in.node || l.State == LegLost {
-			continue
+		if l.Node != in.node || l.State == LegLost || m.call.Leg(l.ID) == nil {
+			continue // or it went with another one that is not there: a move that is taken back
 		}
 		ch, there := in.channels[l.ID]
 		switch {

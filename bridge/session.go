@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -92,6 +93,16 @@ func (s *session) ending() bool {
 	}
 }
 
+// afterEnd is what a command gets that came too late: nothing if the call is over, an error if only this process' control of it is.
+func (s *session) afterEnd() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.disowned || !s.over {
+		return fmt.Errorf("%w: no process controls it now", ErrNoNode)
+	}
+	return nil
+}
+
 // orphans hangs up channels that came for the call while it ended: nobody else waits for them. One that recovery made has a far end, which would
 // hear nothing for ever.
 func (s *session) orphans(ctx context.Context) {
@@ -103,6 +114,9 @@ func (s *session) orphans(ctx context.Context) {
 		case in := <-s.inbox:
 			switch in := in.(type) {
 			case *ari.StasisStart:
+				if s.b.redeliver(in, s) {
+					continue // it is another call's by now
+				}
 				if n := s.b.node(NodeID(in.Head().AsteriskID), nil); n != nil {
 					_ = n.client.Hangup(ctx, in.Channel.ID, causeNormal)
 				}

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -121,23 +120,6 @@ func TestB41TwoBridgesOnEmbeddedNodes(t *testing.T) {
 		return second
 	}
 	bridgetest.Run(t, w.World, "moves", "by the phone", "process ends")
-}
-
-// TestB42BridgeEndsWhileAConferenceMoves: the process that moves a conference ends on the way, at several moments; the other one finishes it.
-func TestB42BridgeEndsWhileAConferenceMoves(t *testing.T) {
-	w := startNodes(t)
-	two := newTwoBridges(t, w)
-	two.start(0)
-	bridgetest.NewControl(t, two.apis[0], nil).Ready(4)
-	two.start(1)
-	w.API = two.apis[0]
-	kill := func(api netip.AddrPort) netip.AddrPort {
-		i := slices.Index(two.apis[:], api)
-		two.stop[i]()
-		two.start(i)
-		return two.apis[1-i]
-	}
-	bridgetest.Interrupted{Members: 8, Delays: []time.Duration{10 * time.Millisecond, 30 * time.Millisecond, 60 * time.Millisecond}, Kill: kill}.Run(t, w.World)
 }
 
 // twoBridges are two processes of the bridge on one store.
