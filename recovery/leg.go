@@ -223,6 +223,10 @@ func (w *rescue) latest(ctx context.Context, j *job, built Rebuilt, used uint32)
 			break
 		}
 	}
+	// What a node sent that took the leg over and died may have missed the capture: each recovery before has used a number (section 12.2.2 allows gaps).
+	if built.Err == nil && j.leg.Generation > 0 {
+		built = built.at(built.CSeq + uint32(j.leg.Generation))
+	}
 	if built.CSeq <= used {
 		built = built.at(used + 1)
 	}

@@ -101,6 +101,7 @@ func (w *rescue) soothe(ctx context.Context, batch []job, dialogs map[string]Reb
 	}
 	first := map[string]job{}
 	var alone []job
+	var both [][2]job
 	for _, j := range batch {
 		b, ok := dialogs[j.leg.SIPCallID]
 		if !ok || b.Err != nil {
@@ -114,22 +115,25 @@ func (w *rescue) soothe(ctx context.Context, batch []job, dialogs map[string]Reb
 			first[j.call.ID] = j
 		default:
 			delete(first, j.call.ID)
-			do(func() {
-				a, b := j.leg.SIPCallID, other.leg.SIPCallID
-				err := media.Join(ctx, a, dialogs[a].RemoteTag, b, dialogs[b].RemoteTag)
-				if w.pairs.settle(j.call.ID, err == nil, a, b) {
-					_ = media.Unjoin(ctx, a)
-				}
-				if err != nil {
-					_ = media.Comfort(ctx, a, dialogs[a].RemoteTag, true)
-					_ = media.Comfort(ctx, b, dialogs[b].RemoteTag, true)
-				}
-			})
+			both = append(both, [2]job{other, j})
 		}
 	}
-	for _, j := range first {
+	for _, j := range first { // nobody waits for them
 		w.pairs.settle(j.call.ID, false)
 		alone = append(alone, j)
+	}
+	for _, p := range both {
+		do(func() {
+			a, b := p[0].leg.SIPCallID, p[1].leg.SIPCallID
+			err := media.Join(ctx, a, dialogs[a].RemoteTag, b, dialogs[b].RemoteTag)
+			if w.pairs.settle(p[0].call.ID, err == nil, a, b) {
+				_ = media.Unjoin(ctx, a)
+			}
+			if err != nil {
+				_ = media.Comfort(ctx, a, dialogs[a].RemoteTag, true)
+				_ = media.Comfort(ctx, b, dialogs[b].RemoteTag, true)
+			}
+		})
 	}
 	for _, j := range alone {
 		comfort(j)
