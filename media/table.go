@@ -2,6 +2,7 @@ package media
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"rtcedge/media/udp"
@@ -17,6 +18,7 @@ type table struct {
 	worker *worker
 	layer  *udp.Loop
 	socket udp.Options
+	short  atomic.Bool // the last stream found no ports or descriptors: what is given back is wanted at once
 }
 
 // settleTime is chosen by us: a worker that is alive is done with a batch long before.
@@ -47,10 +49,14 @@ func (t *table) Install(s *stream, at [2]uint16) error {
 		}
 		var err error
 		if l.number, err = l.network.pool.open(t, at[i], l.rtp, l.rtcp); err != nil {
+			t.short.Store(true)
 			t.Remove(s)
 			return err
 		}
 		l.pool, l.tos = l.network.pool, t.socket.TOS
+	}
+	if t.short.Load() {
+		t.short.Store(false)
 	}
 	t.layer.Later(func() { t.worker.add(s) })
 	return nil
@@ -104,7 +110,7 @@ func (t *table) Remove(s *stream) {
 	}
 	s.route.Store(nil) // nothing passes any more
 	post := t.layer.Later
-	if s.scarce() {
+	if t.short.Load() || s.scarce() {
 		post = t.layer.Do
 	}
 	done := post(func() {
@@ -122,7 +128,7 @@ func (t *table) Remove(s *stream) {
 	}
 }
 
-// scarce tells if the stream's ports are wanted at once. Else a few milliseconds more are cheaper than to wake the worker.
+// scarce tells if the stream's ports are wanted at once. Else some milliseconds more, a tick at most, are cheaper than to wake the worker.
 func (s *stream) scarce() bool {
 	for i := range s.legs {
 		if l := &s.legs[i]; l.pool != nil && l.pool.scarce() {

@@ -51,7 +51,7 @@ func conferenceMoves(t *testing.T, w World) {
 			t.Errorf("alice was without bob for %v while the other node could not take the conference", gap)
 		}
 		settled()
-		waitFor(t, "the other node, which is back", func() bool { return api.nodeState(to) == "up" })
+		waitFor(t, "the other node, which is back", func() bool { return api.nodes()[to] == "up" })
 		if again := api.Conference("7004", from, 3); again.ID != call.ID {
 			t.Error("it is another conference after a move that failed")
 		}

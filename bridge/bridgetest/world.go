@@ -146,18 +146,17 @@ func (c *Control) Ready(nodes int) {
 	c.t.Fatalf("the bridge does not control %d nodes after %v", nodes, patience)
 }
 
-// nodeState is what the API says of a node.
-func (c *Control) nodeState(id string) string {
+// nodes is what the API says of each node.
+func (c *Control) nodes() (states map[string]string) {
 	c.t.Helper()
 	var all []struct{ ID, State string }
 	text, _ := c.Do("GET", "/v1/farms", nil)
 	_ = json.Unmarshal(text, &all)
+	states = make(map[string]string)
 	for _, n := range all {
-		if n.ID == id {
-			return n.State
-		}
+		states[n.ID] = n.State
 	}
-	return ""
+	return states
 }
 
 // recording wants a download that holds these tones, and removes it.

@@ -23,7 +23,6 @@ type holders struct {
 
 	mu    sync.Mutex // guards what follows
 	asked time.Time
-	err   error // of the last question
 	held  []netip.AddrPort
 	ports [1 << 16 / 64]uint64 // a bit for each port in held: where parties of calls are on the same machine there are many
 }
@@ -34,15 +33,17 @@ func (h *holders) holds(a netip.AddrPort, now time.Time) (bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.asked.IsZero() || now.Sub(h.asked) >= holdersFresh || now.Before(h.asked) {
+		held, err := h.ask(h.held[:0])
+		h.held = held
+		if err != nil { // for want of a descriptor, say: the next call asks again
+			h.asked = time.Time{}
+			return false, err
+		}
 		h.asked = now
-		h.held, h.err = h.ask(h.held[:0])
 		clear(h.ports[:])
 		for _, o := range h.held {
 			h.ports[o.Port()/64] |= 1 << (o.Port() % 64)
 		}
-	}
-	if h.err != nil {
-		return false, h.err
 	}
 	return h.ports[a.Port()/64]&(1<<(a.Port()%64)) != 0 && slices.ContainsFunc(h.held, func(o netip.AddrPort) bool {
 		return o.Port() == a.Port() && (o.Addr() == a.Addr() || o.Addr().IsUnspecified())
