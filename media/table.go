@@ -147,15 +147,18 @@ func (s *stream) giveBack() {
 	}
 }
 
-// settle lets the worker finish what it was told, such as to give ports back. A worker that does not run yet is not waited for.
+// settle lets all workers finish what they were told, such as to give ports back: an idle one would do it with its next tick. A worker that
+// does not run yet is not waited for.
 func (t *table) settle() {
-	done := make(chan struct{})
-	if !t.layer.Do(func() { close(done) }) {
-		return
-	}
-	select {
-	case <-done:
-	case <-time.After(settleTime):
+	for _, w := range t.worker.engine.workers {
+		done := make(chan struct{})
+		if !w.table.layer.Do(func() { close(done) }) {
+			continue
+		}
+		select {
+		case <-done:
+		case <-time.After(settleTime):
+		}
 	}
 }
 
