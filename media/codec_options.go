@@ -58,7 +58,7 @@ func parseOption(word string) codecOption {
 func optionsOf(rules ng.Codec) (words []string) {
 	for _, word := range slices.Concat(rules.Set, rules.Transcode) {
 		if o := parseOption(word); o.bitrate > 0 || o.ptime > 0 || o.complexity > 0 {
-			words = append(words, word)
+			words = append(words, strings.Clone(word)) // lives as long as the call; the message need not
 		}
 	}
 	return words

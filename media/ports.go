@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"syscall"
 
 	"rtcedge/media/udp"
 )
@@ -103,6 +104,10 @@ func (p *portPool) open(t *table, at uint16, rtp, rtcp *port) (uint16, error) {
 			return 0, fmt.Errorf("%w on interface %s (%s): all %d pairs are in use", errNoPorts, p.name, p.addr, p.size)
 		}
 		err := p.openPair(t, n, rtp, rtcp)
+		if errors.Is(err, syscall.EMFILE) { // what ended calls had may only wait for its worker
+			t.settle()
+			err = p.openPair(t, n, rtp, rtcp)
+		}
 		if err == nil {
 			return n, nil
 		}

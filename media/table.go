@@ -2,7 +2,6 @@ package media
 
 import (
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"rtcedge/media/udp"
@@ -18,7 +17,6 @@ type table struct {
 	worker *worker
 	layer  *udp.Loop
 	socket udp.Options
-	short  atomic.Bool // the last stream found no ports or descriptors: what is given back is wanted at once
 }
 
 // settleTime is chosen by us: a worker that is alive is done with a batch long before.
@@ -49,14 +47,10 @@ func (t *table) Install(s *stream, at [2]uint16) error {
 		}
 		var err error
 		if l.number, err = l.network.pool.open(t, at[i], l.rtp, l.rtcp); err != nil {
-			t.short.Store(true)
 			t.Remove(s)
 			return err
 		}
 		l.pool, l.tos = l.network.pool, t.socket.TOS
-	}
-	if t.short.Load() {
-		t.short.Store(false)
 	}
 	t.layer.Later(func() { t.worker.add(s) })
 	return nil
@@ -110,7 +104,7 @@ func (t *table) Remove(s *stream) {
 	}
 	s.route.Store(nil) // nothing passes any more
 	post := t.layer.Later
-	if t.short.Load() || s.scarce() {
+	if s.scarce() {
 		post = t.layer.Do
 	}
 	done := post(func() {
@@ -150,14 +144,19 @@ func (s *stream) giveBack() {
 // settle lets all workers finish what they were told, such as to give ports back: an idle one would do it with its next tick. A worker that
 // does not run yet is not waited for.
 func (t *table) settle() {
+	var waiting []chan struct{}
 	for _, w := range t.worker.engine.workers {
 		done := make(chan struct{})
-		if !w.table.layer.Do(func() { close(done) }) {
-			continue
+		if w.table.layer.Do(func() { close(done) }) {
+			waiting = append(waiting, done)
 		}
+	}
+	limit := time.After(settleTime)
+	for _, done := range waiting {
 		select {
 		case <-done:
-		case <-time.After(settleTime):
+		case <-limit:
+			return
 		}
 	}
 }

@@ -124,7 +124,7 @@ func (r *Request) set(name, key string, v any) error {
 	case "to-tag":
 		r.ToTag = strings.Clone(text(v))
 	case "via-branch":
-		r.ViaBranch = text(v)
+		r.ViaBranch = strings.Clone(text(v))
 	case "sdp":
 		s, ok := v.(string)
 		if !ok {

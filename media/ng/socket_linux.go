@@ -40,10 +40,12 @@ func takeUDP(c *net.UDPConn) (*udpSocket, error) {
 	s := &udpSocket{fd: -1, addr: c.LocalAddr()}
 	raw, err := c.SyscallConn()
 	if err == nil {
-		err = raw.Control(func(fd uintptr) { s.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+		var why error
+		err = raw.Control(func(fd uintptr) { s.fd, why = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+		err = errors.Join(err, why)
 	}
 	_ = c.Close()
-	if s.fd < 0 {
+	if err != nil {
 		return nil, fmt.Errorf("ng server: take udp %s over: %w", s.addr, err)
 	}
 	wait := unix.NsecToTimeval(int64(hotWait))
