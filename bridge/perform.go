@@ -36,7 +36,7 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 	case doOriginate:
 		return nil, s.originate(ctx, a)
 	case doCreateBridge:
-		_, err := c.CreateBridge(ctx, a.Text, call.ID)
+		_, err := c.CreateBridge(ctx, a.Text, call.ID, call.Conference != "" || !s.b.cfg.Rules.Relay)
 		if errors.Is(err, ari.ErrConflict) {
 			err = nil // it is there: a process that died has made it
 		}

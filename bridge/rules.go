@@ -13,6 +13,7 @@ type Rules struct {
 	LostGrace   time.Duration // how long a leg of a crashed node waits for its recovery, default 60 s
 	PINTimeout  time.Duration // default 20 s
 	PINTries    int           // default 3
+	Relay       bool          // a node may relay the packets of a call of two beside its core: it takes less of the processor, and tells of no keys
 	Tones       bool          // conferences that nobody has set have entry and exit tones
 	EnterSound  string        // default sound:rtcedge/enter
 	ExitSound   string        // default sound:rtcedge/leave

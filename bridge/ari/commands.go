@@ -168,10 +168,15 @@ func (c *Client) Bridges(ctx context.Context) ([]Bridge, error) {
 	return v, c.do(ctx, http.MethodGet, "bridges", nil, nil, &v)
 }
 
-// CreateBridge makes a mixing bridge. ErrConflict: one of that id is there.
-func (c *Client) CreateBridge(ctx context.Context, bridge, name string) (Bridge, error) {
+// CreateBridge makes a mixing bridge. Without keys the node may relay the packets of two channels beside its core (TechnologyNative): then it tells of no
+// key that one of them presses. ErrConflict: one of that id is there.
+func (c *Client) CreateBridge(ctx context.Context, bridge, name string, keys bool) (Bridge, error) {
+	kind := "mixing"
+	if keys {
+		kind = "mixing,dtmf_events"
+	}
 	var v Bridge
-	return v, c.do(ctx, http.MethodPost, "bridges/"+id(bridge), pairs("type", "mixing", "name", name), nil, &v)
+	return v, c.do(ctx, http.MethodPost, "bridges/"+id(bridge), pairs("type", kind, "name", name), nil, &v)
 }
 
 // DestroyBridge ends a bridge; its channels stay in the application.

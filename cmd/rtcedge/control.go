@@ -27,6 +27,7 @@ type controlKnobs struct {
 	longest  time.Duration
 	linger   time.Duration
 	tones    bool
+	relay    bool
 	maxLegs  int
 }
 
@@ -44,13 +45,14 @@ func (k *controlKnobs) declare(s *config.Set) {
 	s.Duration(&k.longest, "max-duration", 0, 0, "a leg ends after it; 0 is off")
 	s.Duration(&k.linger, "conference-linger", time.Minute, time.Second, "a conference with nobody in it ends after it, unless it was set by the API")
 	s.Bool(&k.tones, "conference-tones", false, "a short tone when somebody enters or leaves a conference that was not set by the API")
+	s.Bool(&k.relay, "relay-calls", false, "Asterisk relays the packets of a call of two beside its core, for less of its processor: keys reach the other end, and no event tells of them")
 	s.Int(&k.maxLegs, "max-legs", 500, 2, 5000, "LEGS", "of one call or conference")
 }
 
 // config is what the knobs say. Nodes, store and owner are the caller's.
 func (k *controlKnobs) config(role string, e *env, nodes []string, clients ...*ari.Client) (bridge.Config, error) {
 	cfg := bridge.Config{Nodes: nodes, Clients: clients, Logger: e.log, Numbers: bridge.Numbers{Provider: k.provider},
-		Rules: bridge.Rules{RingTimeout: k.ring, MaxDuration: k.longest, MaxLegs: k.maxLegs, Linger: k.linger, Tones: k.tones}}
+		Rules: bridge.Rules{RingTimeout: k.ring, MaxDuration: k.longest, MaxLegs: k.maxLegs, Linger: k.linger, Tones: k.tones, Relay: k.relay}}
 	registrars, err := bridge.NewRegistrars(nodes)
 	if err != nil {
 		return cfg, usage(err)

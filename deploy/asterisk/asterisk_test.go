@@ -92,6 +92,14 @@ func TestNodeTellsAboutItself(t *testing.T) {
 }
 
 // TestRegistrarHasNoIdentify: with one, every REGISTER would be the edge's own and no digest would be asked for.
+// TestCallNodeKnowsTheSentinel: recovery's OPTIONS find an endpoint without rights, and nobody is the edge by the name in a From.
+func TestCallNodeKnowsTheSentinel(t *testing.T) {
+	f := files(t, good("call"))
+	if p := string(f["pjsip.conf"]); !strings.Contains(p, "[sentinel]\ntype=endpoint\ntransport=udp\ncontext=nobody\n") || !strings.Contains(p, "[edge]\ntype=endpoint\nidentify_by=ip\n") {
+		t.Errorf("pjsip.conf:\n%s", p)
+	}
+}
+
 func TestRegistrarHasNoIdentify(t *testing.T) {
 	c := good("registrar")
 	f := files(t, c)
