@@ -377,6 +377,8 @@ func (e *Engine) command(ctx context.Context, req *ng.Request) (*ng.Response, er
 		return e.Join(req)
 	case ng.CmdUnjoin:
 		return e.Unjoin(req)
+	case ng.CmdHeard:
+		return e.Heard(req)
 	case ng.CmdComfort:
 		return e.Comfort(req)
 	case ng.CmdStartForwarding, ng.CmdStopForwarding:

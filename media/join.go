@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"rtcedge/media/ng"
 )
@@ -23,10 +24,10 @@ func (e *Engine) Join(req *ng.Request) (*ng.Response, error) {
 	}
 	var ends [2]joinEnd
 	var err error
-	if ends[0], err = e.joinEndOf(req.CallID, req.FromTag, "call-id", "from-tag"); err != nil {
+	if ends[0], err = e.joinEndOf(req.CallID, req.FromTag, req.Answered, "call-id", "from-tag"); err != nil {
 		return nil, err
 	}
-	if ends[1], err = e.joinEndOf(req.OtherCallID, req.OtherTag, "other-call-id", "other-tag"); err != nil {
+	if ends[1], err = e.joinEndOf(req.OtherCallID, req.OtherTag, req.OtherAnswered, "other-call-id", "other-tag"); err != nil {
 		return nil, err
 	}
 	j := &junction{calls: [2]string{req.CallID, req.OtherCallID}}
@@ -63,8 +64,9 @@ type joinEnd struct {
 	away   int // side of the party that is away
 }
 
-// joinEndOf finds the dialog of the party that stays, and its audio. The names of the keys are for the error.
-func (e *Engine) joinEndOf(callID, tag, callKey, tagKey string) (joinEnd, error) {
+// joinEndOf finds the dialog of the party that stays, and its audio. With another answer than answered, if that is not 0, the party that was away is
+// there again or about to be: a join that comes too late would take it for the one that has gone. The names of the keys are for the error.
+func (e *Engine) joinEndOf(callID, tag string, answered int64, callKey, tagKey string) (joinEnd, error) {
 	c, err := e.lock(callID, false)
 	if err != nil {
 		return joinEnd{}, err
@@ -77,15 +79,53 @@ func (e *Engine) joinEndOf(callID, tag, callKey, tagKey string) (joinEnd, error)
 	if err != nil {
 		return joinEnd{}, fmt.Errorf("join: %s %q: %w; give %s", callKey, callID, err, tagKey)
 	}
+	s, r := d.audio()
+	switch {
+	case s == nil:
+		return joinEnd{}, fmt.Errorf("join: %s %q has no audio that was answered", callKey, callID)
+	case answered != 0 && answered != r.at.UnixNano():
+		return joinEnd{}, fmt.Errorf("join: %s %q has had another answer meanwhile", callKey, callID)
+	}
+	return joinEnd{call: c, dialog: d, stream: s, route: r, away: 1 - stays}, nil
+}
+
+// audio is the first stream of voice that was answered, with its route. The call's mu is held.
+func (d *dialog) audio() (*stream, *route) {
 	for _, s := range d.streams {
 		if s == nil {
 			continue
 		}
 		if r := s.route.Load(); r != nil && !r.raw && !r.plain {
-			return joinEnd{call: c, dialog: d, stream: s, route: r, away: 1 - stays}, nil
+			return s, r
 		}
 	}
-	return joinEnd{}, fmt.Errorf("join: %s %q has no audio that was answered", callKey, callID)
+	return nil, nil
+}
+
+// Heard tells of the party that may be away: when it was heard first after the answer that counts, and which one that is.
+func (e *Engine) Heard(req *ng.Request) (*ng.Response, error) {
+	c, err := e.lock(req.CallID, false)
+	switch {
+	case err != nil:
+		return nil, err
+	case c == nil:
+		return nil, errors.New("heard: unknown call-id")
+	}
+	defer c.mu.Unlock()
+	d, stays, err := c.staying(req.FromTag)
+	if err != nil {
+		return nil, fmt.Errorf("heard: %w; give from-tag", err)
+	}
+	s, r := d.audio()
+	if s == nil {
+		return nil, fmt.Errorf("heard: call %q has no audio that was answered", c.id)
+	}
+	now := e.cfg.Now()
+	heard := &ng.Heard{Answered: r.at.UnixNano(), Age: now.Sub(r.at), Since: -1}
+	if first := s.legs[1-stays].in.first.Load(); first != 0 && s.adopted.Load() == heard.Answered {
+		heard.Since = max(0, now.Sub(time.Unix(0, first)))
+	}
+	return &ng.Response{Result: ng.ResultOK, Heard: heard}, nil
 }
 
 // staying finds the party with the tag. Without one it is that on the outer one of two different interfaces, else that of which a

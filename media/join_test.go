@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"rtcedge/media/ng"
 	"rtcedge/media/sdp"
@@ -263,5 +264,67 @@ func TestB24JoinIsRecorded(t *testing.T) {
 	loudest := slices.Max(readWav(t, dir+"/"+end.Recordings[0]+"-callee.wav"))
 	if loudest < 1000 {
 		t.Errorf("loudest sample of the callee's side is %v", loudest)
+	}
+}
+
+// TestB50JoinIsNotLate: a join that names the answers that it was meant for is refused once a call has had another one, whenever it comes: it would take the
+// new farm node for the one that has gone, and keep it out. Heard tells the number of the answer, and when the farm was heard first after it.
+func TestB50JoinIsNotLate(t *testing.T) {
+	for _, threads := range []int{1, 2} {
+		t.Run(fmt.Sprint(threads), func(t *testing.T) {
+			r := newRig(t, Config{NumThreads: threads})
+			a := newJoinable(r, "call-a", "RTP/AVP", "0 101", 0)
+			b := newJoinable(r, "call-bb", "RTP/AVP", "0 101", 0)
+			heard := func(id string) ng.Heard {
+				t.Helper()
+				resp := r.do(ng.Request{Command: ng.CmdHeard, CallID: id, FromTag: "phone"})
+				if resp.Result != ng.ResultOK || resp.Heard == nil {
+					t.Fatalf("%+v", resp)
+				}
+				return *resp.Heard
+			}
+			r.clock.advance(time.Minute)
+			wasA, wasB := heard("call-a"), heard("call-bb")
+			if wasA.Since < time.Minute || wasB.Since < time.Minute || wasA.Age < wasA.Since {
+				t.Errorf("the farm has spoken: %+v, %+v", wasA, wasB)
+			}
+			join := ng.Request{Command: ng.CmdJoin, CallID: "call-a", FromTag: "phone", Answered: wasA.Answered,
+				OtherCallID: "call-bb", OtherTag: "phone", OtherAnswered: wasB.Answered}
+			late := func() {
+				t.Helper()
+				if resp := r.do(join); resp.Result != ng.ResultError || !strings.Contains(resp.ErrorReason, "another answer") {
+					t.Errorf("a late join: %+v", resp)
+				}
+			}
+
+			next := newPeerAt(t, "127.0.0.3", 77)
+			b.back(r, next, "RTP/AVP", "0 101")
+			if now := heard("call-bb"); now.Answered == wasB.Answered || now.Since >= 0 || now.Age >= time.Minute {
+				t.Errorf("after a new answer: %+v, before %+v", now, wasB)
+			}
+			late()
+			next.send(next.packet(0, frameOf(3)))
+			b.heard(t)
+			if now := heard("call-bb"); now.Since < 0 {
+				t.Errorf("the new node has spoken: %+v", now)
+			}
+			late()
+			b.phone.send(b.phone.packet(0, frameOf(1)))
+			next.recv()
+			if got := r.query("call-a").Joined; got != "" {
+				t.Errorf("joined with %q", got)
+			}
+
+			join.OtherAnswered = heard("call-bb").Answered
+			r.must(join)
+			r.barrier()
+			a.phone.send(a.phone.packet(0, frameOf(1)))
+			b.heard(t)
+			for _, id := range []string{"", "nobody"} {
+				if resp := r.do(ng.Request{Command: ng.CmdHeard, CallID: id}); resp.Result != ng.ResultError {
+					t.Errorf("heard of call %q: %+v", id, resp)
+				}
+			}
+		})
 	}
 }

@@ -22,9 +22,11 @@ type reception struct {
 	last   atomic.Int64  // Unix ns of the last packet; 0 before the first
 	lost   atomic.Int64  // since the beginning, over all sources
 	jitter atomic.Int64  // ns
+	first  atomic.Int64  // Unix ns of the first packet since the last answer; 0 before
 
 	// Owned by the worker.
 	started  bool
+	heard    bool // first is set
 	maxSeq   uint16
 	cycles   uint32
 	baseSeq  uint32
@@ -46,6 +48,10 @@ type reception struct {
 func (r *reception) packet(ssrc uint32, seq uint16, ts uint32, size int, now time.Time, clock uint32) {
 	r.add(size)
 	r.last.Store(now.UnixNano())
+	if !r.heard {
+		r.heard = true
+		r.first.Store(now.UnixNano())
+	}
 	if !r.started || ssrc != r.ssrc.Load() {
 		if r.started {
 			r.former = r.lost.Load()

@@ -27,6 +27,8 @@ type stream struct {
 	cur   *route // that the packet state below was made for
 	place int    // in worker.streams
 
+	adopted atomic.Int64 // Unix ns of cur's answer; may be read by anybody
+
 	joint *joint // to the stream that takes the place of a party that is away; nil is none
 
 	watched bool // in worker.watched
@@ -243,9 +245,12 @@ func (s *stream) adopt(r *route) {
 			l.latchRTCP.Update(f.sourceRTCP.Expected, f.sourceRTCP.Signalling, r.at)
 		}
 		l.flow = f
+		l.in.heard = false
+		l.in.first.Store(0)
 		l.learnt()
 	}
 	s.cur = r
+	s.adopted.Store(r.at.UnixNano())
 }
 
 // latchFlags is what nat.Latch.Update cannot change.

@@ -192,6 +192,11 @@ func (c *Client) Unjoin(ctx context.Context, req *Request) (*Response, error) {
 	return c.command(ctx, CmdUnjoin, req)
 }
 
+// Heard asks whether the party that is not from-tag's speaks again.
+func (c *Client) Heard(ctx context.Context, req *Request) (*Response, error) {
+	return c.command(ctx, CmdHeard, req)
+}
+
 // Comfort turns comfort noise on or off.
 func (c *Client) Comfort(ctx context.Context, req *Request) (*Response, error) {
 	return c.command(ctx, CmdComfort, req)

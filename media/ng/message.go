@@ -34,9 +34,12 @@ const (
 const (
 	// CmdJoin lets a party of one call and a party of another one hear each other in place of those who are away. It needs call-id
 	// and other-call-id; from-tag and other-tag name the two parties that stay, which are else those on the outer interfaces or heard
-	// last. It ends when one who was away, or who took that place by an offer or answer, sends.
+	// last. It ends when one who was away, or who took that place by an offer or answer, sends. With answered and other-answered it is
+	// refused where a call has had another answer since Heard told of that one: who was away may be back.
 	CmdJoin   = "join"
 	CmdUnjoin = "unjoin"
+	// CmdHeard tells which answer of the call counts now, and how long ago the party that is not from-tag's was first heard after it.
+	CmdHeard = "heard"
 	// CmdComfort with comfort=on lets a party, that of from-tag, hear comfort noise whenever the other one is silent, until comfort=off.
 	CmdComfort = "comfort"
 )
@@ -57,7 +60,7 @@ func Commands() []string {
 		CmdPing, CmdOffer, CmdAnswer, CmdDelete, CmdQuery, CmdList, CmdStats, CmdStartRecording, CmdStopRecording,
 		CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia, CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF,
 		CmdPlayDTMF, CmdPlayMedia, CmdStopMedia, CmdStartForwarding, CmdStopForwarding, CmdPublish, CmdSubscribe, CmdSubscribeAnswer,
-		CmdUnsubscribe, CmdJoin, CmdUnjoin, CmdComfort,
+		CmdUnsubscribe, CmdJoin, CmdUnjoin, CmdComfort, CmdHeard,
 	}
 }
 
@@ -142,6 +145,8 @@ type Request struct {
 	RepeatDuration time.Duration
 
 	OtherCallID, OtherTag string // of join
+	Answered              int64  // of join: Heard.Answered of call-id; 0 is whichever there is
+	OtherAnswered         int64  // of other-call-id
 	Comfort               string // on or off; "" is on
 
 	XMLRPCCallback netip.Addr // xmlrpc-callback: whom the node tells when the call times out, in place of Source
@@ -178,6 +183,14 @@ type Response struct {
 	Calls       []string       // list
 	Duration    time.Duration  // play media: of the file
 	Statistics  map[string]any // statistics: nested maps and lists of int64, float64 and string
+	Heard       *Heard         // heard
+}
+
+// Heard tells of a call whose farm side was away.
+type Heard struct {
+	Answered int64         // names the answer that counts; another one has another number
+	Age      time.Duration // of that answer
+	Since    time.Duration // since the first packet from there after that answer; negative: there was none
 }
 
 // Subscribed is what a subscribe request got: the m= lines of SDP, in order, by whose they are.

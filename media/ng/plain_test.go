@@ -16,7 +16,7 @@ func TestB22PlainResponse(t *testing.T) {
 	}
 	values := map[string]any{
 		"Result": "ok", "ErrorReason": "no", "Warning": "w", "Message": "m", "SDP": []byte("v=0\r\n"), "Calls": []string{"a"},
-		"Duration": time.Second, "Statistics": map[string]any{"a": int64(1)}, "Subscribed": &Subscribed{ToTag: "t"}, "Call": &CallInfo{},
+		"Duration": time.Second, "Statistics": map[string]any{"a": int64(1)}, "Subscribed": &Subscribed{ToTag: "t"}, "Call": &CallInfo{}, "Heard": &Heard{},
 	}
 	all := new(Response)
 	for i := range reflect.TypeFor[Response]().NumField() {

@@ -233,6 +233,16 @@ func (r *Request) setOption(name, key string, v any) (err error) {
 		if err = e; on == "on" || on == "yes" {
 			r.addFlag(name)
 		}
+	case "answered", "other-answered":
+		n, ok := number(v)
+		if !ok || n < 0 {
+			return bad("what heard told as answered")
+		}
+		if name == "answered" {
+			r.Answered = n
+		} else {
+			r.OtherAnswered = n
+		}
 	case "comfort":
 		r.Comfort, err = oneOf(key, v, "on", "off")
 	case "generate-rtcp":
@@ -422,7 +432,7 @@ func (r *Request) Validate() error {
 	case CmdAnswer:
 		needs = []string{"call-id", "from-tag", "to-tag", "sdp"}
 	case CmdDelete, CmdQuery, CmdStartRecording, CmdStopRecording, CmdPauseRecording, CmdBlockMedia, CmdUnblockMedia,
-		CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF, CmdPlayDTMF, CmdPlayMedia, CmdStopMedia, CmdUnjoin, CmdComfort,
+		CmdSilenceMedia, CmdUnsilenceMedia, CmdBlockDTMF, CmdUnblockDTMF, CmdPlayDTMF, CmdPlayMedia, CmdStopMedia, CmdUnjoin, CmdComfort, CmdHeard,
 		CmdStartForwarding, CmdStopForwarding, CmdSubscribe:
 		needs = []string{"call-id"}
 	case CmdPublish:

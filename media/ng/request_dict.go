@@ -107,6 +107,12 @@ func (r *Request) dict() map[string]any {
 	}
 	put("other-call-id", r.OtherCallID)
 	put("other-tag", r.OtherTag)
+	if r.Answered != 0 {
+		d["answered"] = r.Answered
+	}
+	if r.OtherAnswered != 0 {
+		d["other-answered"] = r.OtherAnswered
+	}
 	put("comfort", r.Comfort)
 	put("code", r.Code)
 	if r.Duration > 0 {

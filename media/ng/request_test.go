@@ -213,7 +213,8 @@ func TestB22PlayDTMFKeys(t *testing.T) {
 // TestB22JoinKeys: the same of join and comfort.
 func TestB22JoinKeys(t *testing.T) {
 	for _, want := range []*Request{
-		{Command: CmdJoin, CallID: "c", FromTag: "f", OtherCallID: "d", OtherTag: "g"},
+		{Command: CmdJoin, CallID: "c", FromTag: "f", OtherCallID: "d", OtherTag: "g", Answered: 1764187200123456789, OtherAnswered: 7},
+		{Command: CmdHeard, CallID: "c", FromTag: "f"},
 		{Command: CmdComfort, CallID: "c", FromTag: "f", Comfort: "off"},
 	} {
 		got, err := requestFrom(want.dict())
@@ -223,6 +224,20 @@ func TestB22JoinKeys(t *testing.T) {
 	}
 	if _, err := requestFrom(map[string]any{"comfort": "maybe"}); err == nil || !strings.Contains(err.Error(), "on, off") {
 		t.Errorf("comfort=maybe: %v", err)
+	}
+	if _, err := requestFrom(map[string]any{"answered": "soon"}); err == nil || !strings.Contains(err.Error(), "heard") {
+		t.Errorf("answered=soon: %v", err)
+	}
+	for _, want := range []Heard{{1764187200123456789, 0, -1}, {7, time.Hour, 0}, {7, time.Second, 1500 * time.Microsecond}} {
+		for _, as := range []Form{Bencode, JSON} {
+			b, err := AppendResponse(nil, &Response{Result: ResultOK, Heard: &want}, as)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := ParseResponse(b); err != nil || got.Heard == nil || *got.Heard != want {
+				t.Errorf("%s: %+v, %v, want %+v", b, got, err, want)
+			}
+		}
 	}
 	if err := (&Request{Command: CmdJoin, CallID: "c"}).Validate(); err == nil || !strings.Contains(err.Error(), "other-call-id") {
 		t.Errorf("join without the other call: %v", err)

@@ -37,12 +37,18 @@ func (r *Response) dict() map[string]any {
 	if r.Call != nil {
 		r.Call.put(d)
 	}
+	if h := r.Heard; h != nil {
+		d["answered"], d["answered-us"] = h.Answered, h.Age.Microseconds()
+		if h.Since >= 0 {
+			d["heard-us"] = h.Since.Microseconds()
+		}
+	}
 	return d
 }
 
 // plain tells of an answer to an offer, an answer or a ping, that all of it are texts.
 func (r *Response) plain() bool {
-	return r.Calls == nil && r.Duration <= 0 && r.Statistics == nil && r.Subscribed == nil && r.Call == nil
+	return r.Calls == nil && r.Duration <= 0 && r.Statistics == nil && r.Subscribed == nil && r.Call == nil && r.Heard == nil
 }
 
 // size is room for a plain answer in bencode.

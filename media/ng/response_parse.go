@@ -77,6 +77,12 @@ func responseFrom(dict map[string]any) (*Response, error) {
 	if _, ok := t["tags"].(map[string]any); ok {
 		r.Call = callInfo(t)
 	}
+	if _, ok := t["answered"]; ok {
+		r.Heard = &Heard{Answered: t.number("answered"), Age: time.Duration(t.number("answered-us")) * time.Microsecond, Since: -1}
+		if _, ok := t["heard-us"]; ok {
+			r.Heard.Since = time.Duration(t.number("heard-us")) * time.Microsecond
+		}
+	}
 	return r, nil
 }
 
