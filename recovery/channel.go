@@ -4,18 +4,20 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"rtcedge/bridge"
 )
 
 // History tells what was captured of dialogs.
 type History interface {
-	// Dialogs rebuilds the dialogs that the farm node with the SIP address sip (udp:IP:PORT) had. There is one answer per Call-ID. It may take its
-	// time: what was sent last may be on its way.
-	Dialogs(ctx context.Context, sip string, legs []Asked) map[string]Rebuilt
+	// Dialogs rebuilds the dialogs that the farm node with the SIP address sip (udp:IP:PORT) had. There is one answer per Call-ID, in groups: what is at
+	// hand comes at once, be it nothing, and what is on its way, or asked for elsewhere, when it is known. Many may ask at a time.
+	Dialogs(ctx context.Context, sip string, legs []Asked) iter.Seq[map[string]Rebuilt]
 	// Fresh rebuilds one again from what is at hand; ok is false if that says nothing.
 	Fresh(ctx context.Context, sip string, leg Asked) (b Rebuilt, ok bool)
 	// Final is the status of the final response to the farm's INVITE of a CSeq, if it was captured.
@@ -25,8 +27,9 @@ type History interface {
 // Asked is what the call's record says about a dialog.
 type Asked struct {
 	CallID string
-	Role   string // bridge.LegIn: the farm was called
-	URI    string // that the farm called; "" if it is not known
+	Role   string    // bridge.LegIn: the farm was called
+	URI    string    // that the farm called; "" if it is not known
+	Since  time.Time // when the call began; zero if it is not known
 }
 
 // Rebuilt is a dialog as another node can go on with it.
@@ -37,6 +40,16 @@ type Rebuilt struct {
 	Pending    bool              // an INVITE of the farm has no answer yet
 	Variables  map[string]string // PJSIP_RECOVERY_*
 	Err        error             // why it cannot be rebuilt
+}
+
+// answerOf is the answer for one Call-ID.
+func answerOf(groups iter.Seq[map[string]Rebuilt], callID string) (b Rebuilt, ok bool) {
+	for group := range groups {
+		if b, ok = group[callID]; ok {
+			break
+		}
+	}
+	return b, ok
 }
 
 // Farm is how recovery speaks to the nodes.

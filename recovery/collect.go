@@ -3,10 +3,9 @@ package recovery
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +16,13 @@ import (
 
 // Capture answers for many Call-IDs at once: our own store, or a HOMER.
 type Capture interface {
-	Messages(ctx context.Context, callIDs []string) ([]homer.Message, error)
+	// Messages returns what there is of them since a time; zero is the capture's own choice.
+	Messages(ctx context.Context, callIDs []string, since time.Time) ([]homer.Message, error)
+}
+
+// revised is a Capture that tells cheaply whether something came of a Call-ID: the number is then another one; 0 is not known.
+type revised interface {
+	Revision(callID string) uint64
 }
 
 // CollectorConfig is what a Collector needs. One capture must be given.
@@ -36,16 +41,18 @@ const (
 	defaultLag  = 4 * time.Second // heplify-server's DBTimer; 2.1 to 3.6 s were measured
 	defaultWait = 200 * time.Millisecond
 	homerTries  = 2 * time.Second // for one question
-	maxKnown    = 200_000
+	turns       = 4               // questions at a time, to each of the two
 )
 
 // Collector is the History of what was captured.
 type Collector struct {
 	cfg CollectorConfig
 
+	ownTurn, homerTurn chan struct{} // questions at a time
+
 	mu    sync.Mutex // guards the rest
 	farm  func() []string
-	local map[string]string // the farm's tag, of dialogs that were asked for
+	known map[string]known // by Call-ID
 }
 
 // NewCollector checks the configuration.
@@ -62,7 +69,7 @@ func NewCollector(cfg CollectorConfig) (*Collector, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Collector{cfg: cfg, local: map[string]string{}}, nil
+	return &Collector{cfg: cfg, ownTurn: make(chan struct{}, turns), homerTurn: make(chan struct{}, turns), known: map[string]known{}}, nil
 }
 
 // Farm tells where to read the SIP addresses of all farm nodes (udp:IP:PORT): a dialog that was recovered before has been spoken by several.
@@ -72,39 +79,44 @@ func (c *Collector) Farm(addresses func() []string) {
 	c.farm = addresses
 }
 
-// Dialogs implements History.
-func (c *Collector) Dialogs(ctx context.Context, sip string, legs []Asked) map[string]Rebuilt {
-	out := make(map[string]Rebuilt, len(legs))
-	node, ok := sipAddr(sip)
-	if !ok {
-		for _, l := range legs {
-			out[l.CallID] = Rebuilt{Err: refuse(ReasonNoMessages, "the node's SIP address %q is not PROTO:IP:PORT", sip)}
+// Dialogs implements History: first what the own capture is sure of, then where an ACK was waited for, then what HOMER knows.
+func (c *Collector) Dialogs(ctx context.Context, sip string, legs []Asked) iter.Seq[map[string]Rebuilt] {
+	return func(yield func(map[string]Rebuilt) bool) {
+		node, ok := sipAddr(sip)
+		if !ok {
+			out := make(map[string]Rebuilt, len(legs))
+			for _, l := range legs {
+				out[l.CallID] = Rebuilt{Err: refuse(ReasonNoMessages, "the node's SIP address %q is not PROTO:IP:PORT", sip)}
+			}
+			yield(out)
+			return
 		}
-		return out
+		q := newQuestion(c, node, legs)
+		if left, more := q.near(ctx, yield); more && len(left) > 0 {
+			q.far(ctx, left, yield)
+		}
 	}
-	ask := newQuestion(c, node, legs, out)
-	if left := ask.own(ctx, slices.Collect(maps.Keys(ask.records))); c.cfg.Homer != nil && len(left) > 0 {
-		ask.homer(ctx, left)
-	}
-	return out
 }
 
-// Fresh implements History: by the own capture, without a wait.
+// Fresh implements History: by the own capture and what HOMER has told before, without a wait.
 func (c *Collector) Fresh(ctx context.Context, sip string, leg Asked) (b Rebuilt, ok bool) {
 	node, ok := sipAddr(sip)
 	if !ok || c.cfg.Own == nil {
 		return b, false
 	}
-	kept, err := gather(ctx, c.cfg.Own, []string{leg.CallID})
-	if err != nil {
+	q := newQuestion(c, node, []Asked{leg})
+	if b, ok = q.again(leg.CallID); ok {
+		return b, true
+	}
+	if q.look(ctx, []string{leg.CallID}) != nil {
 		return b, false
 	}
-	out := map[string]Rebuilt{}
-	switch newQuestion(c, node, []Asked{leg}, out).rebuild(leg.CallID, kept[leg.CallID], false) {
-	case ReasonNoMessages, ReasonNoInvite: // somebody else may know it
-		return b, false
+	told := c.told(leg.CallID)
+	b, why := q.rebuild(leg.CallID, told, told != nil)
+	if told == nil && lacking(why) && (c.cfg.Homer != nil || why == ReasonNoMessages || why == ReasonNoInvite) { // somebody else may know it
+		return Rebuilt{Err: refuse(ReasonEnded, "a BYE is on the wire, and its beginning is not in the own capture")}, q.bye(leg.CallID)
 	}
-	return out[leg.CallID], true
+	return b, true
 }
 
 func (c *Collector) others(node netip.AddrPort) []netip.AddrPort {
@@ -136,125 +148,15 @@ func sipAddr(text string) (netip.AddrPort, bool) {
 	return a, true
 }
 
-// question is one call of Dialogs.
-type question struct {
-	c       *Collector
-	node    netip.AddrPort
-	others  []netip.AddrPort
-	since   time.Time
-	records map[string]Asked     // by Call-ID
-	kept    map[string][]Message // what the own capture had
-	out     map[string]Rebuilt
-}
-
-func newQuestion(c *Collector, node netip.AddrPort, legs []Asked, out map[string]Rebuilt) *question {
-	q := &question{c: c, node: node, others: c.others(node), since: time.Now(), records: make(map[string]Asked, len(legs)), out: out}
-	for _, l := range legs {
-		q.records[l.CallID] = l
-	}
-	return q
-}
-
-// own asks our capture and returns the Call-IDs of which it does not know enough. An ACK may still be on its way.
-func (q *question) own(ctx context.Context, ids []string) (left []string) {
-	if q.c.cfg.Own == nil {
-		return ids
-	}
-	for todo := ids; ; {
-		kept, err := gather(ctx, q.c.cfg.Own, todo)
-		if err != nil {
-			q.c.cfg.Logger.Warn("own capture does not answer", "err", err)
-			return ids
-		}
-		if q.kept == nil {
-			q.kept = kept
-		}
-		var soon []string
-		for _, id := range todo {
-			q.kept[id] = kept[id]
-			switch why := q.rebuild(id, kept[id], false); why {
-			case ReasonUnconfirmed:
-				soon = append(soon, id)
-			case ReasonNoMessages, ReasonNoInvite:
-				left = append(left, id)
-			}
-		}
-		if todo = soon; len(todo) == 0 || time.Since(q.since) > q.c.cfg.Wait || !sleep(ctx, askEvery) {
-			return left
-		}
-	}
-}
-
-// homer asks HOMER for the rest. Where it says that there is a dialog it may not know yet that it ended, so it is asked again after its lag.
-func (q *question) homer(ctx context.Context, ids []string) {
-	for {
-		ask, cancel := context.WithTimeout(ctx, homerTries)
-		found, err := gather(ask, q.c.cfg.Homer, ids)
-		cancel()
-		last := q.c.cfg.Lag < 0 || time.Since(q.since) >= q.c.cfg.Lag
-		for _, id := range ids {
-			switch {
-			case err != nil:
-				q.out[id] = Rebuilt{Err: refuse(ReasonNoMessages, "not in the own capture, and HOMER: %v", err)}
-			default:
-				q.rebuild(id, append(q.kept[id], found[id]...), true)
-			}
-		}
-		if last {
-			return
-		}
-		pause := q.c.cfg.Lag - time.Since(q.since)
-		if err != nil {
-			pause = min(pause, 500*time.Millisecond)
-		}
-		if !sleep(ctx, max(pause, 0)) {
-			return
-		}
-	}
-}
-
-func gather(ctx context.Context, from Capture, ids []string) (map[string][]Message, error) {
-	list, err := from.Messages(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string][]Message, len(ids))
-	for _, m := range list {
-		out[m.CallID] = append(out[m.CallID], Message{Time: m.Time, Source: m.Source, Destination: m.Destination, Raw: m.Raw, Node: m.Node})
-	}
-	return out, nil
-}
-
-// rebuild puts the answer for one Call-ID, and tells the reason if it is a refusal.
-func (q *question) rebuild(id string, messages []Message, lossy bool) Reason {
-	d, err := Rebuild(Evidence{CallID: id, Node: []netip.AddrPort{q.node}, Farm: q.others, Role: q.records[id].Role, URI: q.records[id].URI,
-		Messages: messages, Lossy: lossy})
-	if err != nil {
-		q.out[id] = Rebuilt{Err: err}
-		if why := (*Refusal)(nil); errors.As(err, &why) {
-			return why.Reason
-		}
-		return ReasonDamaged
-	}
-	q.out[id] = Rebuilt{RequestURI: d.Target, RemoteTag: d.Remote.Tag, CSeq: d.CSeq, Pending: d.Pending, Variables: d.Variables()}
-	q.c.mu.Lock()
-	if len(q.c.local) >= maxKnown {
-		clear(q.c.local)
-	}
-	q.c.local[id] = d.Local.Tag
-	q.c.mu.Unlock()
-	return ""
-}
-
 // Final implements History. The far end's own re-INVITE may have the same number: the answer to ours has the farm's tag in From.
 func (c *Collector) Final(ctx context.Context, callID string, cseq uint32) (status int, ok bool) {
 	c.mu.Lock()
-	tag := c.local[callID]
+	tag := c.known[callID].local
 	c.mu.Unlock()
 	if c.cfg.Own == nil || tag == "" {
 		return 0, false
 	}
-	list, err := c.cfg.Own.Messages(ctx, []string{callID})
+	list, err := c.cfg.Own.Messages(ctx, []string{callID}, time.Time{})
 	if err != nil {
 		return 0, false
 	}

@@ -14,7 +14,6 @@ type Message struct {
 	Source      netip.AddrPort
 	Destination netip.AddrPort
 	Raw         string
-	Node        string // who captured it; the same message may come from several
 }
 
 // Evidence is what is known about one dialog. The order of Messages says nothing: neither arrival nor time is the order of events.

@@ -184,7 +184,7 @@ func scrambled(t *testing.T, p sipPlay) {
 		ev.Messages = append([]Message(nil), p.ev.Messages...)
 		for _, m := range p.ev.Messages {
 			if rng.IntN(2) == 0 {
-				m.Node, m.Time = "asterisk", m.Time.Add(time.Duration(rng.IntN(400))*time.Microsecond)
+				m.Time = m.Time.Add(time.Duration(rng.IntN(400)) * time.Microsecond)
 				ev.Messages = append(ev.Messages, m)
 			}
 		}

@@ -93,6 +93,19 @@ func maybeBye(raw string) bool {
 	return !ok || f.startLine(strings.TrimSuffix(line, "\r")) != nil || f.method == "" || f.method == "BYE"
 }
 
+// saysBye looks for the end of a dialog of which the rest is not at hand; with the farm's tag "" it is any dialog of the Call-ID.
+func saysBye(ev Evidence, local string) bool {
+	b := builder{ev: ev}
+	for _, m := range ev.Messages {
+		if f, err := parse(m.Raw); err == nil && f.callID == ev.CallID {
+			b.seen = append(b.seen, sighting{fields: f, at: m.Time, sent: at(ev.Node, m.Source), received: at(ev.Node, m.Destination)})
+		}
+	}
+	return slices.ContainsFunc(b.seen, func(s sighting) bool {
+		return s.cseqMethod == "BYE" && (local == "" || s.from.tag == local || s.to.tag == local) && !b.refusedOutside(&s)
+	})
+}
+
 func at(node []netip.AddrPort, a netip.AddrPort) bool {
 	return slices.ContainsFunc(node, func(n netip.AddrPort) bool {
 		return n.Addr().Unmap() == a.Addr().Unmap() && (n.Port() == 0 || n.Port() == a.Port())

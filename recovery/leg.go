@@ -209,7 +209,7 @@ func (w *rescue) latest(ctx context.Context, j *job, built Rebuilt, used uint32)
 	for begin := time.Now(); ; {
 		now, ok := w.r.cfg.History.Fresh(ctx, w.d.SIP, asked([]job{*j})[0])
 		if !ok && used > 0 {
-			now, ok = w.r.cfg.History.Dialogs(ctx, w.d.SIP, asked([]job{*j}))[j.leg.SIPCallID]
+			now, ok = answerOf(w.r.cfg.History.Dialogs(ctx, w.d.SIP, asked([]job{*j})), j.leg.SIPCallID)
 		}
 		if !ok {
 			break

@@ -362,3 +362,41 @@ func TestF3LateLeg(t *testing.T) {
 		t.Errorf("a leg of the new process was taken: %+v", n)
 	}
 }
+
+// TestF13NobodyWaitsForHomer: legs that only HOMER knows, the oldest ones at that and more than a batch of them, keep nobody waiting: all others are back,
+// and their pairs joined, before HOMER answers.
+func TestF13NobodyWaitsForHomer(t *testing.T) {
+	w := newWorld(t, "call2")
+	w.slowly, w.homer = map[string]bool{}, make(chan struct{})
+	for i := range 130 {
+		id := fmt.Sprintf("c%03d", i)
+		w.put(id, "call1", "", id+".1", id+".2")
+		if i < 60 {
+			w.slowly["sip-"+id+".1"], w.slowly["sip-"+id+".2"] = true, true
+		}
+	}
+	w.slowly["sip-c100.1"] = true // its other one does not wait, either
+	r := w.recoverer(Config{Parallel: 4})
+	r.Dead(t.Context(), death("call1", "e1"))
+	for end := time.Now().Add(20 * time.Second); r.Stats().Recovered < 139; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%+v: they wait for HOMER", r.Stats())
+		}
+	}
+	w.mu.Lock()
+	for id := range w.slowly {
+		if len(w.invites[id]) > 0 {
+			t.Errorf("%s: nobody knows its dialog yet", id)
+		}
+	}
+	if len(w.joined) != 69 {
+		t.Errorf("%d pairs are joined, want 69", len(w.joined))
+	}
+	w.mu.Unlock()
+	close(w.homer)
+	for id, l := range w.crash(r, "call1", "e1") {
+		if l.Result != ResultRecovered || len(w.invites[id]) != 1 {
+			t.Errorf("%s: %+v after %v", id, l, w.invites[id])
+		}
+	}
+}

@@ -12,10 +12,7 @@ import (
 )
 
 // Chosen by us.
-const (
-	batchOf    = 50 // Call-IDs per question: one of 200 took HOMER 0.5 s, one of 50 0.15 s
-	batchesNow = 4
-)
+const batchOf = 50 // Call-IDs per question: one of 200 took HOMER 0.5 s, one of 50 0.15 s
 
 // rescue is the recovery of one crash, by the controller that has its lease. It goes by the calls' records and nothing else: a leg whose record says
 // that it is on the dead node is brought back, whenever that shows. Functions occur in the order in which a crash meets them.
@@ -207,14 +204,13 @@ func (w *rescue) inherit() {
 // and calls of one age stay together.
 func (w *rescue) bring(ctx context.Context, jobs []job) {
 	sortJobs(jobs)
-	limit := make(chan struct{}, batchesNow)
-	var batches []batch
+	var batches []*batch
 	for first := 0; first < len(jobs); {
 		end := min(first+batchOf, len(jobs))
 		for end < len(jobs) && jobs[end].call.ID == jobs[end-1].call.ID { // who is joined must be in one batch
 			end++
 		}
-		b := batch{jobs: jobs[first:end], done: make(chan map[string]Rebuilt, 1)}
+		b := &batch{jobs: jobs[first:end], first: make(chan map[string]Rebuilt, 1)}
 		for i := range b.jobs {
 			b.places = append(b.places, w.rep.add(&b.jobs[i]))
 		}
@@ -225,35 +221,11 @@ func (w *rescue) bring(ctx context.Context, jobs []job) {
 		first = end
 	}
 	for _, b := range batches {
-		w.all.Go(func() {
-			limit <- struct{}{}
-			dialogs := w.r.cfg.History.Dialogs(ctx, w.d.SIP, asked(b.jobs))
-			<-limit
-			for _, n := range b.places {
-				w.rep.step(n, "dialog")
-			}
-			b.done <- dialogs
-			w.soothe(ctx, b.jobs, dialogs)
-		})
+		w.all.Go(func() { w.ask(ctx, b) })
 	}
 	w.all.Go(func() {
 		for _, b := range batches {
-			dialogs := <-b.done
-			for i, j := range b.jobs {
-				built, ok := dialogs[j.leg.SIPCallID]
-				if !ok {
-					built.Err = refuse(ReasonNoMessages, "nothing was captured of it")
-				}
-				n := b.places[i]
-				s := &slot{all: w.r.slots}
-				_ = s.take(ctx) // if ctx ends the leg sees it
-				w.rep.step(n, "turn")
-				w.all.Go(func() {
-					defer w.leave(&j)
-					defer s.give()
-					w.leg(ctx, j, built, s, n)
-				})
-			}
+			w.start(ctx, b, <-b.first)
 		}
 	})
 }
@@ -261,14 +233,65 @@ func (w *rescue) bring(ctx context.Context, jobs []job) {
 // batch is what is asked of the history at once.
 type batch struct {
 	jobs   []job
-	places []int // in the report
-	done   chan map[string]Rebuilt
+	places []int                   // in the report
+	first  chan map[string]Rebuilt // what was at hand: it is started in the order of the batches
+}
+
+// ask reads the dialogs of a batch. Behind the first group nobody waits for the others: HOMER takes seconds.
+func (w *rescue) ask(ctx context.Context, b *batch) {
+	left := make(map[string]Rebuilt, len(b.jobs))
+	for i := range b.jobs {
+		left[b.jobs[i].leg.SIPCallID] = Rebuilt{Err: refuse(ReasonNoMessages, "nothing was captured of it")}
+	}
+	first := true
+	group := func(dialogs map[string]Rebuilt) {
+		for i := range b.jobs {
+			if _, ok := dialogs[b.jobs[i].leg.SIPCallID]; ok {
+				w.rep.step(b.places[i], "dialog")
+			}
+		}
+		if first {
+			b.first <- dialogs
+		} else {
+			w.all.Go(func() { w.start(ctx, b, dialogs) })
+		}
+		first = false
+		w.all.Go(func() { w.soothe(ctx, b.jobs, dialogs) })
+	}
+	for dialogs := range w.r.cfg.History.Dialogs(ctx, w.d.SIP, asked(b.jobs)) {
+		for id := range dialogs {
+			delete(left, id)
+		}
+		group(dialogs)
+	}
+	if len(left) > 0 || first {
+		group(left)
+	}
+}
+
+// start begins with the legs of a group.
+func (w *rescue) start(ctx context.Context, b *batch, dialogs map[string]Rebuilt) {
+	for i, j := range b.jobs {
+		built, ok := dialogs[j.leg.SIPCallID]
+		if !ok {
+			continue
+		}
+		n := b.places[i]
+		s := &slot{all: w.r.slots}
+		_ = s.take(ctx) // if ctx ends the leg sees it
+		w.rep.step(n, "turn")
+		w.all.Go(func() {
+			defer w.leave(&j)
+			defer s.give()
+			w.leg(ctx, j, built, s, n)
+		})
+	}
 }
 
 func asked(jobs []job) []Asked {
 	out := make([]Asked, 0, len(jobs))
 	for _, j := range jobs {
-		out = append(out, Asked{CallID: j.leg.SIPCallID, Role: j.leg.Role, URI: j.leg.URI})
+		out = append(out, Asked{CallID: j.leg.SIPCallID, Role: j.leg.Role, URI: j.leg.URI, Since: j.call.Created})
 	}
 	return out
 }

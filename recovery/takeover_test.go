@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"sync"
@@ -46,7 +47,7 @@ func (c *controller) gone() bool {
 	}
 }
 
-func (c *controller) Dialogs(ctx context.Context, sip string, legs []Asked) map[string]Rebuilt {
+func (c *controller) Dialogs(ctx context.Context, sip string, legs []Asked) iter.Seq[map[string]Rebuilt] {
 	c.step("dialogs")
 	return c.world.Dialogs(ctx, sip, legs)
 }

@@ -47,7 +47,7 @@ func (c *Collector) Unanswered(ctx context.Context, sip string, callIDs []string
 	if !ok || c.cfg.Own == nil || len(callIDs) == 0 {
 		return nil
 	}
-	found, err := gather(ctx, c.cfg.Own, callIDs)
+	found, err := gather(ctx, c.cfg.Own, callIDs, time.Time{})
 	if err != nil {
 		c.cfg.Logger.Warn("own capture does not answer", "err", err)
 		return nil

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"rtcedge/recovery/homer"
 )
@@ -68,4 +69,4 @@ func TestF6Unanswered(t *testing.T) {
 // fixed is a capture that holds these.
 type fixed []homer.Message
 
-func (f fixed) Messages(context.Context, []string) ([]homer.Message, error) { return f, nil }
+func (f fixed) Messages(context.Context, []string, time.Time) ([]homer.Message, error) { return f, nil }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,8 +43,10 @@ type world struct {
 	kept    map[string]bool
 	living  map[string]bool // SIP addresses
 	packets int64
-	ended   string        // epoch of a process that is gone, though its node lives
-	slow    time.Duration // phones answer so much later
+	ended   string          // epoch of a process that is gone, though its node lives
+	slow    time.Duration   // phones answer so much later
+	slowly  map[string]bool // Call-IDs that only HOMER knows
+	homer   chan struct{}   // closed when HOMER answers
 }
 
 func emptyWorld(t *testing.T, nodes ...bridge.NodeID) *world {
@@ -112,7 +115,28 @@ func (w *world) read(call string) bridge.Call {
 	return c
 }
 
-func (w *world) Dialogs(_ context.Context, sip string, legs []Asked) map[string]Rebuilt {
+func (w *world) Dialogs(ctx context.Context, sip string, legs []Asked) iter.Seq[map[string]Rebuilt] {
+	return func(yield func(map[string]Rebuilt) bool) {
+		now := w.dialogs(legs)
+		late := map[string]Rebuilt{}
+		for id := range w.slowly {
+			if b, ok := now[id]; ok {
+				late[id] = b
+				delete(now, id)
+			}
+		}
+		if !yield(now) || len(late) == 0 {
+			return
+		}
+		select {
+		case <-w.homer:
+		case <-ctx.Done():
+		}
+		yield(late)
+	}
+}
+
+func (w *world) dialogs(legs []Asked) map[string]Rebuilt {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[string]Rebuilt{}
@@ -125,8 +149,8 @@ func (w *world) Dialogs(_ context.Context, sip string, legs []Asked) map[string]
 	return out
 }
 
-func (w *world) Fresh(ctx context.Context, sip string, leg Asked) (Rebuilt, bool) {
-	return w.Dialogs(ctx, sip, []Asked{leg})[leg.CallID], true
+func (w *world) Fresh(_ context.Context, _ string, leg Asked) (Rebuilt, bool) {
+	return w.dialogs([]Asked{leg})[leg.CallID], true
 }
 
 func (w *world) Alive(node bridge.NodeID, sip string) bool {

@@ -161,7 +161,7 @@ func (a *API) search(w http.ResponseWriter, r *http.Request) {
 
 // rows are the messages within the window, cut to whole seconds as HOMER does.
 func rows(ctx context.Context, s *Store, ids []string, from, to int64) []row {
-	list, _ := s.Messages(ctx, ids) // the store has no errors
+	list, _ := s.Messages(ctx, ids, time.Time{}) // the store has no errors
 	out := make([]row, 0, len(list))
 	for _, m := range list {
 		if sec := m.Time.Unix(); sec >= from/1000 && sec <= to/1000 && len(out) < maxAnswers {

@@ -18,7 +18,7 @@ type ClientConfig struct {
 	URL            string        // http://HOST:PORT, without /api
 	Token          string        // sent as Auth-Token; HOMER must have enable_token_access
 	User, Password string        // of /api/v3/auth, where there is no token
-	Window         time.Duration // how far back it asks; default 24 h: a call whose INVITE is older is not found
+	Window         time.Duration // how far back it asks at least; default 24 h
 	Batch          int           // Call-IDs per question; default 200
 	Timeout        time.Duration // of one question; default 2 s
 }
@@ -28,6 +28,7 @@ const (
 	defaultWindow = 24 * time.Hour // an hour and a day took HOMER the same time
 	defaultBatch  = 200            // 0.52 s; 1000 took 2.8 s
 	defaultAsk    = 2 * time.Second
+	margin        = time.Hour       // two clocks
 	ahead         = 2 * time.Second // HOMER cuts times to seconds: asked until now, it leaves the last second out
 	maxAnswer     = 256 << 20
 )
@@ -62,12 +63,12 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	return &Client{cfg: cfg, http: &http.Client{}}, nil
 }
 
-// Messages returns what HOMER has of the Call-IDs, within the window and until two seconds from now.
-func (c *Client) Messages(ctx context.Context, callIDs []string) ([]Message, error) {
+// Messages returns what HOMER has of the Call-IDs, from since, or longer ago if the window is wider, until two seconds from now.
+func (c *Client) Messages(ctx context.Context, callIDs []string, since time.Time) ([]Message, error) {
 	var out []Message
 	for len(callIDs) > 0 {
 		n := min(c.cfg.Batch, len(callIDs))
-		part, err := c.batch(ctx, callIDs[:n])
+		part, err := c.batch(ctx, callIDs[:n], since)
 		if err != nil {
 			return nil, err
 		}
@@ -76,10 +77,14 @@ func (c *Client) Messages(ctx context.Context, callIDs []string) ([]Message, err
 	return out, nil
 }
 
-func (c *Client) batch(ctx context.Context, ids []string) ([]Message, error) {
+func (c *Client) batch(ctx context.Context, ids []string, since time.Time) ([]Message, error) {
 	now := time.Now()
+	from := now.Add(-c.cfg.Window)
+	if since = since.Add(-margin); !since.Before(time.Unix(0, 0)) && since.Before(from) {
+		from = since
+	}
 	var q transactionRequest
-	q.Timestamp.From, q.Timestamp.To = now.Add(-c.cfg.Window).UnixMilli(), now.Add(ahead).UnixMilli()
+	q.Timestamp.From, q.Timestamp.To = from.UnixMilli(), now.Add(ahead).UnixMilli()
 	q.Param.Limit = maxAnswers
 	q.Param.Search.Call.CallID = ids
 	var a transactionAnswer

@@ -22,10 +22,10 @@ func packet(method, callID string, at time.Time) hep.Packet {
 }
 
 func messages(t *testing.T, from interface {
-	Messages(context.Context, []string) ([]Message, error)
+	Messages(context.Context, []string, time.Time) ([]Message, error)
 }, ids ...string) []Message {
 	t.Helper()
-	m, err := from.Messages(context.Background(), ids)
+	m, err := from.Messages(context.Background(), ids, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestB53ClientReadsTheStoreAsAHomer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Messages(context.Background(), ids); !errors.Is(err, ErrToken) {
+		if _, err := c.Messages(context.Background(), ids, time.Time{}); !errors.Is(err, ErrToken) {
 			t.Fatalf("wrong token: %v", err)
 		}
 	}

@@ -66,6 +66,7 @@ type call struct {
 	last     time.Time // of arrival, by our clock
 	bytes    int
 	messages []Message
+	revision uint64 // the id of the last one
 }
 
 // Stats are a Store's counters.
@@ -128,6 +129,7 @@ func (s *Store) add(p hep.Packet, now time.Time) {
 		p.Time = now
 	}
 	s.nextID++
+	c.revision = s.nextID
 	s.stats.Added++
 	c.messages = append(c.messages, Message{ID: s.nextID, CallID: c.id, Raw: string(p.Payload), Time: p.Time, Source: p.Source, Destination: p.Destination,
 		Transport: p.Transport, CaptureID: p.CaptureID, Node: string(p.Node)})
@@ -174,8 +176,8 @@ func (s *Store) evict(now time.Time) {
 	}
 }
 
-// Messages returns what is kept of the Call-IDs, at all times.
-func (s *Store) Messages(_ context.Context, callIDs []string) ([]Message, error) {
+// Messages returns what is kept of the Call-IDs, whenever it was.
+func (s *Store) Messages(_ context.Context, callIDs []string, _ time.Time) ([]Message, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []Message
@@ -185,6 +187,16 @@ func (s *Store) Messages(_ context.Context, callIDs []string) ([]Message, error)
 		}
 	}
 	return out, nil
+}
+
+// Revision tells whether something came of a Call-ID: it is another number then. 0: nothing is kept of it.
+func (s *Store) Revision(callID string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.calls[callID]; c != nil {
+		return c.revision
+	}
+	return 0
 }
 
 // Stats reads the counters.

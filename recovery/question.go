@@ -1,0 +1,205 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// question is one call of Dialogs or Fresh. Its functions occur in the order in which a Call-ID meets them.
+type question struct {
+	c       *Collector
+	node    netip.AddrPort
+	others  []netip.AddrPort
+	begin   time.Time
+	records map[string]Asked // by Call-ID
+	ids     []string         // in the order of the legs
+	kept    map[string]kept  // what the own capture has
+}
+
+// kept are the messages of a Call-ID, not older than their revision.
+type kept struct {
+	messages []Message
+	revision uint64
+}
+
+func newQuestion(c *Collector, node netip.AddrPort, legs []Asked) *question {
+	q := &question{c: c, node: node, others: c.others(node), begin: time.Now(), records: make(map[string]Asked, len(legs)), kept: map[string]kept{}}
+	for _, l := range legs {
+		if _, twice := q.records[l.CallID]; !twice {
+			q.ids = append(q.ids, l.CallID)
+		}
+		q.records[l.CallID] = l
+	}
+	return q
+}
+
+// near asks the own capture. What it is sure of is handed on at once; where only the ACK is missing it may be on its way. left are the Call-IDs of which
+// HOMER may know more.
+func (q *question) near(ctx context.Context, yield func(map[string]Rebuilt) bool) (left []string, more bool) {
+	if q.c.cfg.Own == nil {
+		return q.ids, yield(nil)
+	}
+	for todo := q.ids; ; {
+		sure := map[string]Rebuilt{}
+		err := q.turn(ctx, q.c.ownTurn, func() error { return q.look(ctx, todo) })
+		if err != nil {
+			q.c.cfg.Logger.Warn("own capture does not answer", "err", err)
+		}
+		last := err != nil || ctx.Err() != nil || time.Since(q.begin) > q.c.cfg.Wait
+		var soon []string
+		for _, id := range todo {
+			b, why := Rebuilt{Err: refuse(ReasonNoMessages, "own capture: %v", err)}, ReasonNoMessages
+			if err == nil {
+				b, why = q.rebuild(id, nil, false)
+			}
+			switch {
+			case why == ReasonUnconfirmed && !last:
+				soon = append(soon, id)
+			case q.c.cfg.Homer != nil && lacking(why):
+				left = append(left, id)
+			default:
+				sure[id] = b
+			}
+		}
+		if !yield(sure) {
+			return nil, false
+		}
+		if todo = soon; len(todo) == 0 {
+			return left, true
+		}
+		sleep(ctx, askEvery)
+	}
+}
+
+// lacking tells of a refusal that more messages can change. The call's record says that the leg is up: what the own capture takes for a call that was
+// never answered has lost the answer.
+func lacking(why Reason) bool { return why != "" && why != ReasonEnded && why != ReasonConflict }
+
+// far asks HOMER for the rest. Where it says that there is a dialog it may not know yet that it ended, so it is asked again after its lag; the own
+// capture may have got the BYE meanwhile.
+func (q *question) far(ctx context.Context, ids []string, yield func(map[string]Rebuilt) bool) {
+	for {
+		if q.c.cfg.Own != nil {
+			if err := q.turn(ctx, q.c.ownTurn, func() error { return q.look(ctx, ids) }); err != nil {
+				q.c.cfg.Logger.Warn("own capture does not answer", "err", err)
+			}
+		}
+		var found map[string][]Message
+		err := q.turn(ctx, q.c.homerTurn, func() (err error) {
+			ask, cancel := context.WithTimeout(ctx, homerTries)
+			defer cancel()
+			found, err = gather(ask, q.c.cfg.Homer, ids, q.since(ids))
+			return err
+		})
+		pause := q.c.cfg.Lag - time.Since(q.begin)
+		if err != nil {
+			pause = min(pause, 500*time.Millisecond)
+		}
+		if q.c.cfg.Lag >= 0 && pause > 0 && sleep(ctx, pause) {
+			continue
+		}
+		out := make(map[string]Rebuilt, len(ids))
+		for _, id := range ids {
+			b, _ := q.rebuild(id, found[id], err == nil)
+			if err != nil && b.Err != nil {
+				b.Err = refuse(reasonOf(b.Err), "%v, by the own capture; and HOMER: %v", b.Err, err)
+			}
+			if err == nil {
+				q.c.tell(id, found[id])
+			}
+			out[id] = b
+		}
+		yield(out)
+		return
+	}
+}
+
+// since is how far back HOMER has to look: zero if a call's age is not known.
+func (q *question) since(ids []string) time.Time {
+	var oldest time.Time
+	for n, id := range ids {
+		at := q.records[id].Since
+		if at.IsZero() {
+			return at
+		}
+		if n == 0 || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest
+}
+
+// turn bounds how many ask at a time, in the order in which they came.
+func (q *question) turn(ctx context.Context, turns chan struct{}, f func() error) error {
+	select {
+	case turns <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-turns }()
+	return f()
+}
+
+// look reads the own capture.
+func (q *question) look(ctx context.Context, ids []string) error {
+	before := make([]uint64, len(ids))
+	for i, id := range ids {
+		before[i] = q.c.revision(id)
+	}
+	found, err := gather(ctx, q.c.cfg.Own, ids, time.Time{})
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		q.kept[id] = kept{found[id], before[i]}
+	}
+	return nil
+}
+
+func gather(ctx context.Context, from Capture, ids []string, since time.Time) (map[string][]Message, error) {
+	list, err := from.Messages(ctx, ids, since)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string][]Message, len(ids))
+	for _, m := range list {
+		out[m.CallID] = append(out[m.CallID], Message{Time: m.Time, Source: m.Source, Destination: m.Destination, Raw: m.Raw})
+	}
+	return out, nil
+}
+
+func (q *question) evidence(id string) Evidence {
+	return Evidence{CallID: id, Node: []netip.AddrPort{q.node}, Farm: q.others, Role: q.records[id].Role, URI: q.records[id].URI, Messages: q.kept[id].messages}
+}
+
+// rebuild answers for one Call-ID by what was read, and by what HOMER told, and says the reason of a refusal.
+func (q *question) rebuild(id string, told []Message, lossy bool) (b Rebuilt, why Reason) {
+	ev := q.evidence(id)
+	ev.Messages, ev.Lossy = slices.Concat(ev.Messages, told), lossy
+	d, err := Rebuild(ev)
+	if err != nil {
+		b, why = Rebuilt{Err: err}, reasonOf(err)
+	} else {
+		b = Rebuilt{RequestURI: d.Target, RemoteTag: d.Remote.Tag, CSeq: d.CSeq, Pending: d.Pending, Variables: d.Variables()}
+	}
+	q.remember(id, b, d.Local.Tag)
+	return b, why
+}
+
+func reasonOf(err error) Reason {
+	if r := (*Refusal)(nil); errors.As(err, &r) {
+		return r.Reason
+	}
+	return ReasonDamaged
+}
+
+// bye looks for the end of a dialog whose beginning is not at hand.
+func (q *question) bye(id string) bool {
+	q.c.mu.Lock()
+	tag := q.c.known[id].local
+	q.c.mu.Unlock()
+	return saysBye(q.evidence(id), tag)
+}
