@@ -35,8 +35,9 @@ type person struct {
 	ua   *siptest.UA
 	tone float64
 
-	quiet bool                   // the media is answered for, and not sent
-	audio func(rate int) []int16 // computed once: 200 s of a tone cost more than a call
+	shape func(*mediatest.Config) // of the media; nil: as it is
+	quiet bool                    // the media is answered for, and not sent
+	audio func(rate int) []int16  // computed once: 200 s of a tone cost more than a call
 
 	mu    sync.Mutex
 	media *mediatest.Peer
@@ -94,7 +95,11 @@ func newPersonWith(t *testing.T, s *farms.System, cfg siptest.Config, tone float
 }
 
 func (p *person) peer(t *testing.T) *mediatest.Peer {
-	peer, err := mediatest.New(mediatest.Config{Addr: newHost(), Audio: p.audio, Tail: time.Millisecond, RTCPInterval: -1})
+	cfg := mediatest.Config{Addr: newHost(), Audio: p.audio, Tail: time.Millisecond, RTCPInterval: -1}
+	if p.shape != nil {
+		p.shape(&cfg)
+	}
+	peer, err := mediatest.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

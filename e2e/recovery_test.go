@@ -102,6 +102,7 @@ var crashes = []struct {
 	{"B49NeverAcked", b49NeverAcked}, // the target dies with a 200 that it never acknowledged
 	{"B51B52Conference", b52},        // mute, moderator, hold, recording
 	{"B51Joined", b51},               // those who came by a call between the nodes
+	{"B51Media", b51Media},           // ports, keys, numbers and sound of SDES, DTLS-SRTP and plain phones; the calls are used afterwards
 	{"B52Digits", b52Flow},           // a flow goes on with the digits so far
 	{"B52Playback", b52Playback},     // and where it was in what it played
 	{"B54Fence", b54},                // the node that comes back cannot speak

@@ -27,7 +27,7 @@ func features(t *testing.T, w World) {
 	hangUp(t, echo)
 	api.None()
 
-	told := api.listen()
+	told := api.Listen()
 	a := alice.MustDial(bob.Name)
 	b := bob.Taken()
 	call := api.One(2)
@@ -90,8 +90,8 @@ func features(t *testing.T, w World) {
 	api.None()
 }
 
-// listen collects the API's events until the test ends; what it returns tells if one came.
-func (c *Control) listen() func(event, value string) bool {
+// Listen collects the API's events until the test ends; what it returns tells if one came.
+func (c *Control) Listen() func(event, value string) bool {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "http://"+c.api.String()+"/v1/events", nil)
 	if err != nil {

@@ -110,7 +110,7 @@ func conferenceMoves(t *testing.T, w World) {
 		t.Errorf("recordings %v, want one of each node", call.Recordings)
 	}
 	for _, name := range call.Recordings {
-		api.recording(name, tones()[:2])
+		api.Recording(name, tones()[:2])
 	}
 	api.Must("DELETE", api.LegOf(call, dave), on{By: alices})
 	ended(t, "the one who was kicked after the move", d)

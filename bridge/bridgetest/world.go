@@ -159,8 +159,8 @@ func (c *Control) nodes() (states map[string]string) {
 	return states
 }
 
-// recording wants a download that holds these tones, and removes it.
-func (c *Control) recording(name string, want []float64) {
+// Recording wants a download that holds these tones, and removes it.
+func (c *Control) Recording(name string, want []float64) {
 	c.t.Helper()
 	var missing string
 	waitFor(c.t, "the file of "+name, func() bool { // it is closed after the answer

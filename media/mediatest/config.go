@@ -20,6 +20,8 @@ type Config struct {
 	PTime time.Duration
 	// Suites are SDES crypto suites, best first, by their SDP names; none is plain RTP.
 	Suites []string
+	// DTLS keys SRTP by a handshake, as the client, instead of by Suites. Nothing is sent before it.
+	DTLS bool
 	// Mux offers rtcp-mux.
 	Mux bool
 	// Audio makes what is sent, mono at the rate asked for; default Speech(5 s). An empty result is silence until ctx ends.
@@ -34,6 +36,8 @@ type Config struct {
 	RTCPInterval time.Duration
 	// SSRC of what is sent; default is a random one.
 	SSRC uint32
+	// Sequence is the number of the first packet; default is a random one. From it on, 65536 packets make a rollover of SRTP.
+	Sequence uint16
 }
 
 func (c *Config) validate() error {
@@ -51,6 +55,9 @@ func (c *Config) validate() error {
 	}
 	if slices.Contains(c.Codecs, "opus") && (c.PTime == 30*time.Millisecond || c.PTime == 50*time.Millisecond) {
 		return errors.New("opus has no packets of 30 or 50 ms")
+	}
+	if c.DTLS && len(c.Suites) > 0 {
+		return errors.New("DTLS and SDES suites: one of them keys the stream")
 	}
 	if c.Audio == nil {
 		c.Audio = Speech(5 * time.Second)

@@ -21,7 +21,8 @@ type session struct {
 	eventPT   uint8
 	hasEvent  bool
 	suite     string
-	sends     bool // the far end wants to hear us
+	print     string // of the certificate that DTLS must show
+	sends     bool   // the far end wants to hear us
 }
 
 // Offer makes the SDP that offers the peer's codecs, with keys if it has suites. Each call raises the version.
@@ -40,7 +41,7 @@ func (p *Peer) Offer() ([]byte, error) {
 		}
 		codecs = append(codecs, sdp.Codec{PT: ptEvent8k, Name: "telephone-event", Rate: 8000, Channels: 1, Params: "0-16"})
 	}
-	return p.describe(codecs, p.profile(), p.cfg.Mux, p.own), nil
+	return p.describe(codecs, p.profile(), p.cfg.Mux, p.own, "actpass"), nil
 }
 
 // Answer takes an offer and makes the answer: the first codec of the offer that the peer has, the first key that it can use.
@@ -64,11 +65,11 @@ func (p *Peer) Answer(offer []byte) ([]byte, error) {
 		}
 		ours.Tag = line.Tag
 		own, s.suite = []sdp.Crypto{ours}, ours.Suite
-	} else if strings.Contains(m.Protocol(), "SAVP") {
+	} else if p.dtls == nil && strings.Contains(m.Protocol(), "SAVP") {
 		return nil, fmt.Errorf("answer: the offer is %s and this peer is plain", m.Protocol())
 	}
 	s.mux = m.RTCPMux() && p.cfg.Mux
-	body := p.describe(codecs, m.Protocol(), s.mux, own)
+	body := p.describe(codecs, m.Protocol(), s.mux, own, "active")
 	p.session.Store(s)
 	return body, nil
 }
@@ -102,13 +103,16 @@ func (p *Peer) SetAnswer(answer []byte) error {
 }
 
 func (p *Peer) profile() string {
-	if len(p.own) > 0 {
+	switch {
+	case p.dtls != nil:
+		return dtlsProfile
+	case len(p.own) > 0:
 		return "RTP/SAVP"
 	}
 	return "RTP/AVP"
 }
 
-func (p *Peer) describe(codecs []sdp.Codec, profile string, mux bool, own []sdp.Crypto) []byte {
+func (p *Peer) describe(codecs []sdp.Codec, profile string, mux bool, own []sdp.Crypto, role string) []byte {
 	at := p.Addr()
 	p.version++
 	s := sdp.New(sdp.Origin{ID: p.id, Version: strconv.Itoa(p.version)}, at.Addr())
@@ -118,6 +122,9 @@ func (p *Peer) describe(codecs []sdp.Codec, profile string, mux bool, own []sdp.
 	m.SetRTCPMux(mux)
 	if len(own) > 0 {
 		m.SetCrypto(own...)
+	}
+	if p.dtls != nil {
+		p.dtls.describe(m, role)
 	}
 	return s.Bytes()
 }
@@ -142,6 +149,11 @@ func (p *Peer) agree(m *sdp.Media) (*session, []sdp.Codec, error) {
 		s.rtp = netip.AddrPortFrom(addr, uint16(m.Port()))
 	} else {
 		return nil, nil, errors.New("no connection address in the SDP")
+	}
+	if p.dtls != nil {
+		if err := p.dtls.agree(m, s); err != nil {
+			return nil, nil, err
+		}
 	}
 	var codecs []sdp.Codec
 	for _, c := range m.Codecs() {

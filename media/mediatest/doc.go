@@ -12,5 +12,5 @@
 //  3. Report tells what was sent and received: loss, order, jitter, sources, SSRCs, DTMF, RTCP, and the recording.
 //  4. Report.Echo or Match compares the recording with what was sent: delay, gain, SNR. Level tells how loud one frequency is.
 //
-// RFC 3550 and 3551 (RTP), 3264 (offer and answer), 3711 and 4568 (SRTP with SDES), 4733 (DTMF), 5761 (rtcp-mux), 7587 (Opus).
+// RFC 3550 and 3551 (RTP), 3264 (offer and answer), 3711 and 4568 (SRTP with SDES), 5763 and 5764 (with DTLS), 4733 (DTMF), 5761 (rtcp-mux), 7587 (Opus).
 package mediatest

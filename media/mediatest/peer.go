@@ -23,6 +23,7 @@ type Peer struct {
 	id        string
 	own       []sdp.Crypto // a key per suite
 	rtp, rtcp *net.UDPConn
+	dtls      *dtlsEnd // nil: no DTLS
 
 	session atomic.Pointer[session]
 	digits  chan byte
@@ -62,10 +63,17 @@ func New(cfg Config) (*Peer, error) {
 		}
 		p.own = append(p.own, line)
 	}
-	p.out = newSender(cfg.SSRC)
+	p.out = newSender(cfg.SSRC, cfg.Sequence)
 	var err error
 	if p.rtp, p.rtcp, err = bindPair(cfg.Addr); err != nil {
 		return nil, fmt.Errorf("new peer: %w", err)
+	}
+	if cfg.DTLS {
+		if p.dtls, err = newDTLSEnd(); err != nil {
+			p.rtp.Close()
+			p.rtcp.Close()
+			return nil, fmt.Errorf("new peer: %w", err)
+		}
 	}
 	return p, nil
 }
@@ -137,6 +145,12 @@ func (p *Peer) Run(ctx context.Context) error {
 		p.rtp.Close()
 		p.rtcp.Close()
 	}()
+	if p.dtls != nil {
+		handshake, end := context.WithCancel(ctx)
+		defer end()
+		defer p.dtls.close() // before the wait for who reads from it
+		group.Go(func() { p.handshake(handshake) })
+	}
 	// A read ends when ctx does, so that nothing is left running.
 	context.AfterFunc(ctx, func() {
 		p.rtp.SetReadDeadline(time.Unix(1, 0))

@@ -47,6 +47,7 @@ type receiver struct {
 	recordAt    int
 
 	digits []Digit
+	dtls   DTLS
 	rtcp   RTCP
 	lastSR time.Time
 	srNTP  uint32
@@ -66,6 +67,10 @@ func (p *Peer) read(conn *net.UDPConn) {
 				return
 			}
 			continue // an ICMP error of what was sent
+		}
+		if p.dtls != nil && conn == p.rtp && n > 0 && buf[0] >= 20 && buf[0] <= 63 { // RFC 7983
+			p.takeDTLS(buf[:n])
+			continue
 		}
 		now := time.Now()
 		if n < 8 || buf[0]>>6 != 2 {
@@ -95,6 +100,10 @@ func (p *Peer) openRTP(s *session, b []byte, from netip.AddrPort, now time.Time)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	r := &p.in
+	if p.rx == nil && p.dtls != nil {
+		r.refused++
+		return nil
+	}
 	if p.rx != nil && s.suite != "" {
 		plain, err := p.rx.DecryptRTP(nil, b, nil)
 		if err != nil {

@@ -30,10 +30,17 @@ type Report struct {
 	SSRCs       []uint32 // in the order of arrival; one that returns is named again
 	Digits      []Digit
 	RTCP        RTCP
+	DTLS        DTLS
 
 	Recording   []int16   // placed by timestamps, holes are silent
 	sendStart   time.Time // when sample 0 was due
 	recordStart time.Time // when sample 0 of Recording came in
+}
+
+// DTLS is how the handshake went.
+type DTLS struct {
+	Err  error // nil also before its end
+	Late int   // packets of handshakes after the keys were there
 }
 
 // Report may be asked for at any time.
@@ -49,7 +56,7 @@ func (p *Peer) Report() Report {
 		Received: r.packets, Lost: r.lostBefore + r.lost(), Duplicates: r.duplicates, Reordered: r.reordered,
 		Refused: r.refused, Undecodable: r.undecodable, OtherPT: r.otherPT,
 		Jitter: time.Duration(r.jitter * float64(time.Second)), MaxGap: r.maxDelta,
-		Sources: slices.Clone(r.sources), SSRCs: slices.Clone(r.ssrcs), Digits: slices.Clone(r.digits), RTCP: r.rtcp,
+		Sources: slices.Clone(r.sources), SSRCs: slices.Clone(r.ssrcs), Digits: slices.Clone(r.digits), RTCP: r.rtcp, DTLS: r.dtls,
 		Recording: slices.Clone(r.recording), sendStart: o.due, recordStart: r.recordStart,
 	}
 	if r.coder != nil {

@@ -29,11 +29,14 @@ type sender struct {
 	failed          int
 }
 
-func newSender(ssrc uint32) sender {
+func newSender(ssrc uint32, seq uint16) sender {
 	if ssrc == 0 {
 		ssrc = rand.Uint32()
 	}
-	return sender{ssrc: ssrc, seq: uint16(rand.Uint32()), timestamp: rand.Uint32(), marker: true}
+	if seq == 0 {
+		seq = uint16(rand.Uint32())
+	}
+	return sender{ssrc: ssrc, seq: seq, timestamp: rand.Uint32(), marker: true}
 }
 
 // send paces the audio by the wall clock: a late packet does not move the ones behind it.
@@ -129,6 +132,9 @@ func (p *Peer) sendFrame(s *session, c *coder, frame []int16, due time.Time, eve
 // sendRTP numbers, protects and sends a packet; sendMu is held.
 func (p *Peer) sendRTP(s *session, h rtp.Header, payload []byte) {
 	o := &p.out
+	if p.dtls != nil && p.tx == nil {
+		return // the handshake is not over
+	}
 	h.Version, h.SSRC, h.SequenceNumber = 2, o.ssrc, o.seq
 	o.seq++
 	b, err := (&rtp.Packet{Header: h, Payload: payload}).Marshal()
