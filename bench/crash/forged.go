@@ -163,8 +163,10 @@ func forged(ctx context.Context, l *bench) error {
 	if err != nil {
 		return err
 	}
-	o := lab.Settle(ctx, legs, at, 20*time.Second)
-	o.Print(l.Lab)
+	o, err := l.settle(ctx, legs, at, 20*time.Second)
+	if err != nil {
+		return err
+	}
 	l.Printf("at the thief: %d SIP messages that are no refusals, %d RTP packets", t.rang.Load(), t.heard.Load())
 	if unbelieved, err = metric(l.Controller(0), "store_forged"); err != nil || unbelieved < float64(records+calls) {
 		return fmt.Errorf("%.0f of %d forged crashes and calls were not believed: %w", unbelieved, records+calls, err)

@@ -84,9 +84,12 @@ func homer(ctx context.Context, l *bench) error {
 		if !c.all {
 			limit = 5 * time.Second
 		}
-		o := lab.Settle(ctx, legs, at, limit)
-		l.Printf("== %s (relay passed %d, lost %d)", c.name, h.Passed.Load(), h.Lost.Load())
-		o.Print(l.Lab)
+		l.Printf("== %s", c.name)
+		o, err := l.settle(ctx, legs, at, limit)
+		if err != nil {
+			return err
+		}
+		l.Printf("relay passed %d, lost %d", h.Passed.Load(), h.Lost.Load())
 		reasons := map[string]int{}
 		for _, loss := range l.Reasons(at) {
 			reasons[loss]++

@@ -22,6 +22,7 @@ import (
 type config struct {
 	lab    lab.Config
 	calls  int
+	spread bool // over the nodes
 	room   int
 	strict bool // goals of time are judged
 }
@@ -42,7 +43,9 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	f.StringVar(&cfg.lab.Binary, "binary", "bin/rtcedge", "rtcedge")
 	f.StringVar(&cfg.lab.Modules, "modules", "", "module directory of asterisk-patch/build.sh; none: it is built")
 	f.StringVar(&cfg.lab.Dir, "dir", "", "folder for configurations and logs; none: a temporary one that is removed at the end")
-	f.IntVar(&cfg.calls, "calls", 100, "1:1 calls; each has two dialogs with the farm")
+	f.IntVar(&cfg.calls, "calls", 100, "1:1 calls: a caller's and a callee's call with the farm each, so that 100 are 200 dialogs in both roles")
+	f.BoolVar(&cfg.spread, "spread", false, "F1, F2 and F3: the calls are spread over the nodes, instead of all on the one that is struck")
+	relay := f.Bool("relay", false, "bridge --relay-calls: Asterisk relays calls of two beside its core")
 	f.DurationVar(&cfg.lab.Frame, "ptime", 20*time.Millisecond, "audio of a packet of the phones: longer packets leave a small machine more to recover with")
 	f.IntVar(&cfg.room, "room", 50, "participants of the conference")
 	f.BoolVar(&cfg.lab.NoRecovery, "no-recovery", false, "run no rtcedge recovery: the scenarios show what is lost without")
@@ -51,6 +54,9 @@ func run(ctx context.Context, out io.Writer, args []string) error {
 	only := f.String("run", "demo", "scenarios, with commas: "+strings.Join(names(), ", ")+", or all (without demo)")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	if *relay {
+		cfg.lab.Bridge = append(cfg.lab.Bridge, "--relay-calls")
 	}
 	var todo []scenario
 	for name := range strings.SplitSeq(*only, ",") {

@@ -102,8 +102,10 @@ func (l *bench) midwayEnds(ctx context.Context, of map[string][]lab.Pair, at tim
 			legs = append(legs, p.A, p.B)
 		}
 	}
-	o := lab.Settle(ctx, legs, at, 20*time.Second)
-	o.Print(l.Lab)
+	o, err := l.settle(ctx, legs, at, 20*time.Second)
+	if err != nil {
+		return err
+	}
 	errs = append(errs, l.judge(o, lab.Goal{P99: 6 * time.Second}))
 	held := 0
 	for _, p := range of["on hold"] {

@@ -214,9 +214,11 @@ func nodeCutOff(ctx context.Context, l *bench) error {
 	if err := sh("ip", "link", "set", port, "up"); err != nil {
 		return err
 	}
-	o := lab.Settle(ctx, legs, at, 10*time.Second)
-	l.Printf("%s is cut off from everybody for 5 s and comes back with all its calls:", n.ID)
-	o.Print(l.Lab)
+	l.Printf("%s was cut off from everybody for 5 s and is back with all its calls:", n.ID)
+	o, err := l.settle(ctx, legs, at, 10*time.Second)
+	if err != nil {
+		return err
+	}
 	lab.Sleep(ctx, 3*time.Second) // it finds out, and is rid of them behind the fence
 	err = o.Judge(lab.Goal{})
 	if o.Again > 0 {

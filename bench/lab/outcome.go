@@ -8,54 +8,77 @@ import (
 	"time"
 )
 
-// Outcome is what all phones of a strike saw.
+// Outcome is what all phones of a strike saw, and what the report of the crash says of them.
 type Outcome struct {
 	Legs      int
 	Recovered int             // got a re-INVITE, and media after it
-	Invited   []time.Duration // strike to re-INVITE
-	Talking   []time.Duration // strike to the first packet after the re-INVITE; of a call of two it may come straight from the other one
-	Bridged   []time.Duration // strike to the first packet of the new node, as recovery reports it; see Farm
+	Invited   []time.Duration // strike to the last re-INVITE
+	Talking   []time.Duration // strike to the first packet after it; of a call of two it may come straight from the other one
+	Bridged   []time.Duration // strike to the first packet of the new node, as recovery reports it
 	Silences  []time.Duration // longest time without a packet of the far end
 	Byes      int
 	Again     int      // re-INVITEs beside the first
 	Strangers []string // requests of no dialog
 	Wrong     []string // requests of a dialog that are not right
 	Missing   []string
+	Silent    []string // recovered, and media heard nothing of the new node
 }
 
 // Back tells whether a phone got its re-INVITE and hears the far end since.
 func (l *Leg) Back() bool {
 	s := l.Seen()
-	if len(s.Invited) == 0 {
-		return false
-	}
-	h := l.Media().Heard()
-	return h.Last.After(s.Invited[len(s.Invited)-1]) && time.Since(h.Last) < 200*time.Millisecond
+	return len(s.Invited) > 0 && l.Media().Heard().Last.After(s.Invited[len(s.Invited)-1])
 }
+
+// fellSilent is when a phone that heard again is lost: a full machine keeps packets back for some 100 ms.
+const fellSilent = time.Second
 
 // Settle waits until every leg that a strike hit has its re-INVITE and hears again, or the time is up, and reads the phones.
 func Settle(ctx context.Context, legs []*Leg, struck time.Time, limit time.Duration) Outcome {
-	o := Outcome{Legs: len(legs)}
+	wait(ctx, legs, struck, limit)
+	Sleep(ctx, time.Second) // for a second re-INVITE or a BYE that must not come
+	return read(legs, struck)
+}
+
+// Settle waits for the report of the crash, too, and adds when media heard the new node in place of the dead one: the two of a call hear each
+// other without it meanwhile.
+func (l *Lab) Settle(ctx context.Context, legs []*Leg, struck time.Time, limit time.Duration) (Outcome, error) {
+	wait(ctx, legs, struck, limit)
+	if l.cfg.NoRecovery {
+		return Settle(ctx, legs, struck, limit), nil
+	}
+	crashes, err := l.reported(ctx, struck)
+	o := Settle(ctx, legs, struck, 0)
+	o.bridged(crashes, legs, struck)
+	return o, err
+}
+
+func wait(ctx context.Context, legs []*Leg, struck time.Time, limit time.Duration) {
 	for time.Since(struck) < limit && ctx.Err() == nil && !All(legs, (*Leg).Back) {
 		Sleep(ctx, 20*time.Millisecond)
 	}
-	Sleep(ctx, time.Second) // for a second re-INVITE or a BYE that must not come
+}
+
+func read(legs []*Leg, struck time.Time) Outcome {
+	o := Outcome{Legs: len(legs)}
 	for _, p := range legs {
 		s, h := p.Seen(), p.Media().Heard()
 		o.Byes += s.Byes
 		o.Strangers = append(o.Strangers, s.Strangers...)
 		o.Wrong = append(o.Wrong, s.Wrong...)
-		if !p.Back() {
+		silence := max(h.Longest, time.Since(h.Last))
+		o.Silences = append(o.Silences, silence)
+		if !p.Back() || time.Since(h.Last) > fellSilent {
 			o.Missing = append(o.Missing, fmt.Sprintf("%s (%d re-INVITEs, %d refused, %d BYEs, last packet %.1f s after the strike)", p.Name, len(s.Invited), s.Refused, s.Byes, h.Last.Sub(struck).Seconds()))
 			continue
 		}
 		o.Recovered++
 		o.Again += len(s.Invited) - 1
-		o.Invited = append(o.Invited, s.Invited[0].Sub(struck))
-		if first := p.Media().FirstAfter(s.Invited[0]); !first.IsZero() {
+		last := s.Invited[len(s.Invited)-1]
+		o.Invited = append(o.Invited, last.Sub(struck))
+		if first := p.Media().FirstAfter(last); !first.IsZero() {
 			o.Talking = append(o.Talking, first.Sub(struck))
 		}
-		o.Silences = append(o.Silences, max(h.Longest, time.Since(h.Last)))
 	}
 	slices.Sort(o.Invited)
 	slices.Sort(o.Talking)
@@ -66,44 +89,42 @@ func Settle(ctx context.Context, legs []*Leg, struck time.Time, limit time.Durat
 // reportTime is how long the report of a crash may take after the last phone hears again.
 const reportTime = 10 * time.Second
 
-// Farm adds when media heard the new node in place of the dead one, leg by leg: the two of a call hear each other without it meanwhile. A leg that was
-// recovered and not heard is an error.
-func (o *Outcome) Farm(l *Lab, struck time.Time) error {
-	if l.cfg.NoRecovery {
-		return nil
-	}
-	crashes, err := l.Crashes(0)
-	for end := time.Now().Add(reportTime); time.Now().Before(end); crashes, err = l.Crashes(0) { // the last ones listen yet
-		if err == nil && !slices.ContainsFunc(crashes, func(c Crash) bool { return c.Detected.After(struck) && c.Done.IsZero() }) {
-			break
+// reported are the crashes since a strike, when nothing is left to do for any of them.
+func (l *Lab) reported(ctx context.Context, struck time.Time) ([]Crash, error) {
+	for end := time.Now().Add(reportTime); ; Sleep(ctx, 100*time.Millisecond) { // the last ones listen yet
+		crashes, err := l.Crashes(0)
+		crashes = slices.DeleteFunc(crashes, func(c Crash) bool { return c.Detected.Before(struck) })
+		if err == nil && len(crashes) > 0 && All(crashes, func(c Crash) bool { return !c.Done.IsZero() }) || time.Now().After(end) || ctx.Err() != nil {
+			return crashes, err
 		}
-		time.Sleep(200 * time.Millisecond)
 	}
-	if err != nil {
-		return err
+}
+
+// bridged takes from the report when media heard the node that has a phone's dialog now: the last one that it was recovered to. (Calls between
+// nodes of a conference do not pass media.)
+func (o *Outcome) bridged(crashes []Crash, legs []*Leg, struck time.Time) {
+	phones := map[string]bool{}
+	for _, p := range legs {
+		if d := p.Dialog(); d != nil {
+			phones[d.CallID] = true
+		}
 	}
-	var silent []string
+	last := map[string]CrashLeg{}
 	for _, c := range crashes {
 		for _, leg := range c.Legs {
-			if c.Detected.Before(struck) || leg.Result != "recovered" {
-				continue
+			if leg.Result == "recovered" && phones[leg.SIPCallID] {
+				last[leg.SIPCallID] = leg
 			}
-			heard := false
-			for _, s := range leg.Steps {
-				if s.Name == "rtp" {
-					o.Bridged, heard = append(o.Bridged, s.At.Sub(struck)), true
-				}
-			}
-			if !heard {
-				silent = append(silent, leg.Leg)
-			}
+		}
+	}
+	for _, leg := range last {
+		if i := slices.IndexFunc(leg.Steps, func(s CrashStep) bool { return s.Name == "rtp" }); i >= 0 {
+			o.Bridged = append(o.Bridged, leg.Steps[i].At.Sub(struck))
+		} else {
+			o.Silent = append(o.Silent, leg.Leg)
 		}
 	}
 	slices.Sort(o.Bridged)
-	if len(silent) > 0 {
-		return fmt.Errorf("media heard nothing of the new node for %d legs: %v", len(silent), silent[:min(5, len(silent))])
-	}
-	return nil
 }
 
 // All tells whether ok holds for every element.
@@ -133,6 +154,9 @@ func (o Outcome) Print(l *Lab) {
 	if len(o.Bridged) > 0 {
 		l.Printf("strike to media by the new node, ms: %s; %d legs", line(o.Bridged), len(o.Bridged))
 	}
+	if len(o.Silent) > 0 {
+		l.Printf("media heard nothing of the new node for %d legs: %v", len(o.Silent), o.Silent[:min(5, len(o.Silent))])
+	}
 	l.Printf("silence of a phone, ms:  %s", line(o.Silences))
 	for i, m := range o.Missing {
 		if i == 5 {
@@ -146,7 +170,7 @@ func (o Outcome) Print(l *Lab) {
 // Goal is what an outcome must reach; 0 is not judged.
 type Goal struct {
 	P50, P99  time.Duration // of the time until the phone hears its far end, and media hears the new node
-	Silence99 time.Duration // of the longest silence
+	Silence99 time.Duration // of the longest silence of each phone
 }
 
 // Judge compares an outcome with its goal.
@@ -160,6 +184,9 @@ func (o Outcome) Judge(g Goal) error {
 	}
 	if len(o.Wrong)+len(o.Strangers) != 0 {
 		errs = append(errs, fmt.Errorf("requests of no dialog %v, not right %v", o.Strangers, o.Wrong))
+	}
+	if len(o.Silent) > 0 {
+		errs = append(errs, fmt.Errorf("media heard nothing of the new node for %d legs", len(o.Silent)))
 	}
 	for _, c := range []struct {
 		what  string

@@ -26,16 +26,19 @@ type Crash struct {
 
 // CrashLeg is what became of one leg.
 type CrashLeg struct {
-	Call      string `json:"call"`
-	Leg       string `json:"leg"`
-	SIPCallID string `json:"sip_call_id"`
-	Target    string `json:"target"`
-	Result    string `json:"result"`
-	Reason    string `json:"reason"`
-	Steps     []struct {
-		Name string    `json:"name"`
-		At   time.Time `json:"at"`
-	} `json:"steps"`
+	Call      string      `json:"call"`
+	Leg       string      `json:"leg"`
+	SIPCallID string      `json:"sip_call_id"`
+	Target    string      `json:"target"`
+	Result    string      `json:"result"`
+	Reason    string      `json:"reason"`
+	Steps     []CrashStep `json:"steps"`
+}
+
+// CrashStep is something that was done for a leg.
+type CrashStep struct {
+	Name string    `json:"name"`
+	At   time.Time `json:"at"`
 }
 
 // Crashes asks a controller for its report.

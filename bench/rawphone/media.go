@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,7 +38,6 @@ type Media struct {
 	last     time.Time
 	longest  time.Duration // between two packets, since Mark
 	arrivals []time.Time   // since Mark, bounded
-	sources  map[uint32]bool
 }
 
 func newMedia(host netip.Addr, frame time.Duration) (*Media, error) {
@@ -48,7 +48,7 @@ func newMedia(host netip.Addr, frame time.Duration) (*Media, error) {
 	var b [10]byte
 	_, _ = rand.Read(b[:])
 	return &Media{rtp: c, frame: frame, id: binary.BigEndian.Uint32(b[:]) >> 1, ssrc: binary.BigEndian.Uint32(b[4:]),
-		seq: binary.BigEndian.Uint16(b[8:]) >> 1, sources: map[uint32]bool{}}, nil
+		seq: binary.BigEndian.Uint16(b[8:]) >> 1}, nil
 }
 
 // SDP offers or answers PCMU with a direction: sendrecv, sendonly, recvonly or inactive. Each one has a higher version than the last.
@@ -160,8 +160,8 @@ func (m *Media) receive() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		// A port that is gone shows as an error of the next read. Media of the far end and comfort noise (payload type 13) are not the same.
-		if err != nil || n < 12 || buf[0]>>6 != 2 || buf[1]&0x7f != 0 {
+		// A port that is gone shows as an error of the next read.
+		if err != nil || n < 12 || buf[0]>>6 != 2 || buf[1]&0x7f != 0 || !audible(buf[12:n]) {
 			continue
 		}
 		now := time.Now()
@@ -174,17 +174,21 @@ func (m *Media) receive() {
 		if len(m.arrivals) < 1000 {
 			m.arrivals = append(m.arrivals, now)
 		}
-		m.sources[binary.BigEndian.Uint32(buf[8:])] = true
 		m.mu.Unlock()
 	}
 }
 
-// Heard is what came since the last Mark.
+// audible tells somebody who speaks from comfort noise, which comes as PCMU as well: noise of -60 dBov stays in the lowest segment of G.711 (amplitudes below
+// 124 of 32124), phones, music and tones reach the third (396 and more).
+func audible(ulaw []byte) bool {
+	return slices.ContainsFunc(ulaw, func(b byte) bool { return ^b>>4&7 >= 2 })
+}
+
+// Heard is what came since the last Mark. Comfort noise is silence.
 type Heard struct {
 	Packets int
 	Last    time.Time
 	Longest time.Duration // the longest time without a packet that had ended
-	Sources int           // SSRCs, since the call began
 }
 
 // Mark begins a measurement: counters go to zero, the clock of the silence goes on.
@@ -198,7 +202,7 @@ func (m *Media) Mark() {
 func (m *Media) Heard() Heard {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Heard{m.packets, m.last, m.longest, len(m.sources)}
+	return Heard{m.packets, m.last, m.longest}
 }
 
 // FirstAfter is when the first packet after t came; zero when none did. It looks at the first 1,000 packets since Mark.
