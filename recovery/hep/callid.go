@@ -2,10 +2,13 @@ package hep
 
 import "bytes"
 
-// CallID finds the Call-ID of a raw SIP message, by its long or compact name in any case (RFC 3261 sections 7.3.1 and
-// 7.3.3), and returns a view into b: nil if there is none before the body. The first one counts; whether there are more,
-// and whether the message is one at all, is not judged here.
-func CallID(b []byte) []byte {
+// CallID finds the Call-ID of a raw SIP message and returns a view into b: nil if there is none before the body. The first one counts; whether there
+// are more, and whether the message is one at all, is not judged here.
+func CallID(b []byte) []byte { return Field(b, "call-id", 'i') }
+
+// Field finds the value of a header field, by its long name, which is given in small letters, or its compact one, 0 if there is none; both may stand there
+// in any case (RFC 3261 sections 7.3.1 and 7.3.3). Of a folded value it is the first line that says something.
+func Field(b []byte, long string, short byte) []byte {
 	_, rest := cutLine(b) // the start line
 	for len(rest) > 0 {
 		var line []byte
@@ -16,7 +19,7 @@ func CallID(b []byte) []byte {
 		if blank(line[0]) {
 			continue // folded: it belongs to the line before
 		}
-		value, ok := callIDValue(line)
+		value, ok := fieldValue(line, long, short)
 		if !ok {
 			continue
 		}
@@ -32,20 +35,15 @@ func CallID(b []byte) []byte {
 	return nil
 }
 
-// callIDValue is what stands behind the colon, if the line's name is right.
-func callIDValue(line []byte) ([]byte, bool) {
-	const long = "call-id"
+// fieldValue is what stands behind the colon, if the line's name is right.
+func fieldValue(line []byte, long string, short byte) ([]byte, bool) {
 	n := 1
-	if line[0] != 'i' && line[0] != 'I' {
+	if lower(line[0]) != short || len(line) > 1 && line[1] != ':' && !blank(line[1]) {
 		if len(line) <= len(long) {
 			return nil, false
 		}
 		for i := range len(long) {
-			c := line[i]
-			if c >= 'A' && c <= 'Z' {
-				c += 'a' - 'A'
-			}
-			if c != long[i] {
+			if lower(line[i]) != long[i] {
 				return nil, false
 			}
 		}
@@ -58,6 +56,13 @@ func callIDValue(line []byte) ([]byte, bool) {
 		return nil, false
 	}
 	return trim(line[n+1:]), true
+}
+
+func lower(c byte) byte {
+	if c >= 'A' && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
 }
 
 // cutLine ends a line at LF, with or without a CR before it: both are seen from real phones.

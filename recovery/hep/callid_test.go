@@ -36,6 +36,19 @@ func TestB12CallID(t *testing.T) {
 	}
 }
 
+// TestField: names that begin with their own compact form, and those without one.
+func TestField(t *testing.T) {
+	const head = "SIP/2.0 200 OK\r\nFoo: no\r\nf: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCSEQ: 7 INVITE\r\nfrom: no\r\n\r\nServer: no\r\n"
+	for name, tt := range map[string]struct {
+		short byte
+		want  string
+	}{"from": {'f', "<sip:a@b>;tag=1"}, "to": {'t', "<sip:c@d>;tag=2"}, "cseq": {0, "7 INVITE"}, "server": {0, ""}} {
+		if got := Field([]byte(head), name, tt.short); string(got) != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
 // TestCallIDIsView: the result shares the message's memory.
 func TestCallIDIsView(t *testing.T) {
 	b := []byte(invite)

@@ -34,22 +34,22 @@ func messages(t *testing.T, from interface {
 
 func TestB53StoreKeepsCallsLongest(t *testing.T) {
 	now := time.Unix(1000, 0)
-	s := NewStore(StoreConfig{MaxBytes: 4000, MaxAge: time.Minute, MaxCall: time.Hour})
-	s.add(packet("INVITE", "live", now), now)
-	s.add(packet("INVITE", "ended", now), now)
-	s.add(packet("BYE", "ended", now), now)
+	s := NewStore(StoreConfig{MaxBytes: 6000, MaxAge: time.Minute, MaxCall: time.Hour})
+	up := []said{request("INVITE", "a", ""), response(200, "INVITE", "a", "b")}
+	feed(s, now, "live", up...)
+	feed(s, now, "ended", up...)
+	feed(s, now, "ended", request("BYE", "a", "b"), response(200, "BYE", "a", "b"))
 	for i := range 100 {
 		s.add(packet("OPTIONS", fmt.Sprint("o", i), now), now)
 	}
 	st := s.Stats()
-	if len(messages(t, s, "live")) != 1 || len(messages(t, s, "ended")) != 2 || st.Bytes > 4000 || st.Evicted[kindOther] == 0 {
+	if len(messages(t, s, "live")) != 2 || len(messages(t, s, "ended")) != 4 || st.Bytes > 6000 || st.Evicted[kindOther] == 0 {
 		t.Fatalf("%+v", st)
 	}
 	for i := range 100 { // calls push out what ended, then the call that was silent for the longest time, whole
-		s.add(packet("INVITE", fmt.Sprint("c", i), now), now)
-		s.add(packet("ACK", "live", now), now)
+		feed(s, now, fmt.Sprint("c", i), up...)
 	}
-	if st = s.Stats(); len(messages(t, s, "ended")) != 0 || st.Bytes > 4000 || st.Evicted[kindCall] == 0 {
+	if st = s.Stats(); len(messages(t, s, "ended")) != 0 || len(messages(t, s, "live")) != 0 || len(messages(t, s, "c99")) != 2 || st.Bytes > 6000 || st.Evicted[kindCall] == 0 {
 		t.Fatalf("%+v", st)
 	}
 	s.add(packet("INVITE", "new", now), now.Add(2*time.Hour)) // by age

@@ -1,9 +1,9 @@
 package homer
 
 import (
-	"bytes"
 	"container/list"
 	"context"
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
@@ -39,22 +39,17 @@ const (
 	maxPerCall        = 20001 // messages of one Call-ID; more are dropped, and recovery refuses a dialog of more than 20000
 )
 
-// kinds of Call-IDs, in the order in which they go.
-const (
-	kindOther = iota
-	kindEnded
-	kindCall
-	kinds
-)
-
 // Store keeps captured messages in memory, by Call-ID.
 type Store struct {
 	cfg StoreConfig
+
+	seed maphash.Seed
 
 	mu     sync.Mutex // guards the rest
 	calls  map[string]*call
 	idle   [kinds]list.List // of *call, longest idle first
 	bytes  int
+	held   [kinds]int // bytes of each kind
 	nextID uint64
 	stats  Stats
 }
@@ -66,7 +61,8 @@ type call struct {
 	last     time.Time // of arrival, by our clock
 	bytes    int
 	messages []Message
-	revision uint64 // the id of the last one
+	revision uint64   // the id of the last one
+	dialogs  []uint64 // that live, by their tags
 }
 
 // Stats are a Store's counters.
@@ -77,9 +73,6 @@ type Stats struct {
 	Overlong               uint64 // messages of Call-IDs with too many
 	Evicted                [kinds]uint64
 }
-
-// EvictedNames are the labels of Stats.Evicted.
-func EvictedNames() [kinds]string { return [kinds]string{"other", "ended", "call"} }
 
 // NewStore makes an empty store.
 func NewStore(cfg StoreConfig) *Store {
@@ -92,7 +85,7 @@ func NewStore(cfg StoreConfig) *Store {
 	if cfg.MaxCall <= 0 {
 		cfg.MaxCall = defaultCallAge
 	}
-	return &Store{cfg: cfg, calls: map[string]*call{}}
+	return &Store{cfg: cfg, seed: maphash.MakeSeed(), calls: map[string]*call{}}
 }
 
 // Add keeps a captured packet. Nothing of p is kept.
@@ -118,8 +111,7 @@ func (s *Store) add(p hep.Packet, now time.Time) {
 		c = &call{id: string(id)}
 		c.at = s.idle[kindOther].PushBack(c)
 		s.calls[c.id] = c
-		s.bytes += perMessage + 2*len(id)
-		c.bytes += perMessage + 2*len(id)
+		s.grow(c, perMessage+2*len(id))
 	}
 	if len(c.messages) >= maxPerCall {
 		s.stats.Overlong++
@@ -134,46 +126,68 @@ func (s *Store) add(p hep.Packet, now time.Time) {
 	c.messages = append(c.messages, Message{ID: s.nextID, CallID: c.id, Raw: string(p.Payload), Time: p.Time, Source: p.Source, Destination: p.Destination,
 		Transport: p.Transport, CaptureID: p.CaptureID, Node: string(p.Node)})
 	size := len(p.Payload) + len(p.Node) + perMessage
-	c.bytes += size
-	s.bytes += size
+	s.grow(c, size)
 	s.stats.Messages++
-	s.touch(c, p.Payload, now)
+	s.touch(c, s.kindAfter(c, &p), now)
 	s.evict(now)
 }
 
+func (s *Store) grow(c *call, size int) {
+	c.bytes += size
+	s.bytes += size
+	s.held[c.kind] += size
+}
+
 // touch moves the call to the end of its kind's list.
-func (s *Store) touch(c *call, raw []byte, now time.Time) {
-	kind := c.kind
-	switch {
-	case bytes.HasPrefix(raw, []byte("BYE ")):
-		kind = kindEnded
-	case bytes.HasPrefix(raw, []byte("INVITE ")) && kind != kindEnded:
-		kind = kindCall
-	}
+func (s *Store) touch(c *call, kind int, now time.Time) {
 	c.last = now
 	s.idle[c.kind].Remove(c.at)
+	s.held[c.kind] -= c.bytes
+	s.held[kind] += c.bytes
 	c.kind = kind
 	c.at = s.idle[kind].PushBack(c)
 }
 
+// evict drops what is too old, and then what is too much.
 func (s *Store) evict(now time.Time) {
 	for kind := range s.idle {
 		age := s.cfg.MaxAge
 		if kind == kindCall {
 			age = s.cfg.MaxCall
 		}
-		for e := s.idle[kind].Front(); e != nil; e = s.idle[kind].Front() {
-			c := e.Value.(*call)
-			if s.bytes <= s.cfg.MaxBytes && now.Sub(c.last) <= age {
-				break
-			}
-			s.idle[kind].Remove(e)
-			delete(s.calls, c.id)
-			s.bytes -= c.bytes
-			s.stats.Messages -= len(c.messages)
-			s.stats.Evicted[kind]++
+		for e := s.idle[kind].Front(); e != nil && now.Sub(e.Value.(*call).last) > age; e = s.idle[kind].Front() {
+			s.drop(e.Value.(*call))
 		}
 	}
+	for s.bytes > s.cfg.MaxBytes {
+		s.drop(s.idle[s.least()].Front().Value.(*call))
+	}
+}
+
+// least is the kind of which the next Call-ID goes. What is no call yet has a share for itself: where calls fill the memory a new one would go with its first
+// message.
+func (s *Store) least() int {
+	share := s.cfg.MaxBytes / 8
+	for kind := range s.idle {
+		if s.held[kind] > share || kind == kindEnded && s.held[kind] > 0 {
+			return kind
+		}
+	}
+	for kind := kindCall; kind > 0; kind-- {
+		if s.held[kind] > 0 {
+			return kind
+		}
+	}
+	return kindOther
+}
+
+func (s *Store) drop(c *call) {
+	s.idle[c.kind].Remove(c.at)
+	delete(s.calls, c.id)
+	s.bytes -= c.bytes
+	s.held[c.kind] -= c.bytes
+	s.stats.Messages -= len(c.messages)
+	s.stats.Evicted[c.kind]++
 }
 
 // Messages returns what is kept of the Call-IDs, whenever it was.
