@@ -16,6 +16,7 @@ func readCrash(key string, value []byte) (c Crash, err error) {
 	if err := json.Unmarshal(value, &c); err != nil {
 		return c, fmt.Errorf("crash %s: %w", key, err)
 	}
+	c.ID = key
 	return c, nil
 }
 
@@ -57,7 +58,7 @@ func (b book) change(ctx context.Context, key string, f func(c *Crash, there boo
 		if !f(&c, old != nil) {
 			return old, nil
 		}
-		c.Legs = nil // they have a bucket of their own
+		c.ID, c.Steps, c.Legs = "", nil, nil // its key says the one, the others have a bucket of their own
 		return json.Marshal(c)
 	})
 }

@@ -39,6 +39,7 @@ type Rebuilt struct {
 	CSeq       uint32            // of the INVITE to send
 	Pending    bool              // an INVITE of the farm has no answer yet
 	Variables  map[string]string // PJSIP_RECOVERY_*
+	Source     string            // where the messages were captured: SourceOwn, SourceHomer
 	Err        error             // why it cannot be rebuilt
 }
 
@@ -50,6 +51,20 @@ func answerOf(groups iter.Seq[map[string]Rebuilt], callID string) (b Rebuilt, ok
 		}
 	}
 	return b, ok
+}
+
+// Sources of a dialog, for the report.
+const (
+	SourceOwn   = "own capture"
+	SourceHomer = "HOMER"
+)
+
+// about is what the report says of it.
+func (b Rebuilt) about() []string {
+	if b.Err != nil {
+		return []string{ResultRefused, b.Err.Error()}
+	}
+	return []string{b.Source}
 }
 
 // Farm is how recovery speaks to the nodes.
@@ -96,6 +111,7 @@ type Media interface {
 type Edge interface {
 	Fence(ctx context.Context, sip string) error
 	Unfence(ctx context.Context, sip string) error
+	String() string // its name in log and report
 }
 
 // channelFor makes what the node is asked for: the contract with the bridge role is the id's rN and the arguments.

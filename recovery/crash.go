@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"rtcedge/bridge"
@@ -36,25 +37,42 @@ type Crash struct {
 	Returned   time.Time     `json:"returned,omitzero"` // the same process went on
 	Controller string        `json:"controller"`        // who recovers
 	Taken      int           `json:"taken,omitzero"`    // how often another controller took over from one that was silent
-	Legs       []LegReport   `json:"legs,omitempty"`
+
+	Results map[string]int `json:"results,omitempty"` // legs by result; in the record from Done on
+
+	ID    string      `json:"id,omitempty"`    // the key of its record
+	Steps []Step      `json:"steps,omitempty"` // what was done for the crash as a whole; these and the legs have a bucket of their own
+	Legs  []LegReport `json:"legs,omitempty"`
 }
 
-// LegReport is the timeline of one leg.
+// LegReport is the timeline of one leg. Its Result is one of the six below.
 type LegReport struct {
 	Call      string        `json:"call"`
 	Leg       string        `json:"leg"`
 	SIPCallID string        `json:"sip_call_id"`
 	Target    bridge.NodeID `json:"target,omitempty"`
-	Result    string        `json:"result"` // recovered, refused, failed, pending
+	Result    string        `json:"result"`
 	Reason    string        `json:"reason,omitempty"`
 	Steps     []Step        `json:"steps"`
 }
 
-// Step is something that was done for a leg.
+// Step is something that was done for a leg, or for the crash as a whole. What it came to is said where that can be one thing or another: Result is a word, a
+// node or a SIP status, Reason says why.
 type Step struct {
-	Name string    `json:"name"`
-	At   time.Time `json:"at"`
+	Name   string    `json:"name"`
+	At     time.Time `json:"at"`
+	Result string    `json:"result,omitempty"`
+	Reason string    `json:"reason,omitempty"`
 }
+
+// Steps that others look for by their name.
+const (
+	StepRTP   = "rtp"    // the farm is heard again
+	StepNoRTP = "no rtp" // it was listened for in vain
+
+	stepJoin    = "join"    // the two of a call hear each other directly
+	stepComfort = "comfort" // noise in place of silence
+)
 
 // Results of a leg.
 const (
@@ -111,9 +129,10 @@ func returned(ctx context.Context, b book, node bridge.NodeID, epoch string) (wa
 var errNoCrash = errors.New("its record is gone")
 
 // mark changes a crash: closed or done.
-func mark(ctx context.Context, b book, key string, closed bool) error {
+func mark(ctx context.Context, b book, key string, closed bool, results map[string]int) error {
 	known := false
 	err := b.change(ctx, key, func(c *Crash, there bool) bool {
+		c.Results = results
 		if known = there; closed {
 			c.Closed = time.Now()
 		} else {
@@ -151,7 +170,7 @@ func readCrashes(ctx context.Context, b buckets) ([]Crash, error) {
 		return nil, err
 	}
 	for i, key := range keys {
-		if out[i].Legs, err = readLegs(ctx, b.legs, key); err != nil {
+		if out[i].Steps, out[i].Legs, err = readReport(ctx, b.legs, key); err != nil {
 			return nil, err
 		}
 	}
@@ -162,28 +181,37 @@ func readCrashes(ctx context.Context, b buckets) ([]Crash, error) {
 // legKey is the key of a leg's report. Each controller that takes a crash over has its own: what a former one still writes, if it only stood still, is older.
 func legKey(crash string, taken, n int) string { return fmt.Sprintf("%s.%04d.%06d", crash, taken, n) }
 
-// readLegs reads the legs of a crash in the order in which they were found.
-func readLegs(ctx context.Context, b *store.Bucket, crash string) ([]LegReport, error) {
+// stepsKey is the key of the crash's own steps, in the same manner.
+func stepsKey(crash string, taken int) string { return fmt.Sprintf("%s.%04d.crash", crash, taken) }
+
+// readReport reads the steps of a crash, and its legs in the order in which they were found.
+func readReport(ctx context.Context, b *store.Bucket, crash string) (steps []Step, legs []LegReport, err error) {
 	entries, err := b.List(ctx, crash+".")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	slices.SortFunc(entries, func(a, b store.Entry) int { return cmp.Compare(a.Key, b.Key) })
-	var out []LegReport
-	at := map[string]int{}
+	at := map[legName]int{}
 	for _, e := range entries {
-		var l LegReport
-		if err := json.Unmarshal(e.Value, &l); err != nil {
-			return nil, fmt.Errorf("crash leg %s: %w", e.Key, err)
-		}
-		id := l.Call + " " + l.SIPCallID
-		n, known := at[id]
-		if known {
-			out[n] = l
+		if strings.HasSuffix(e.Key, ".crash") {
+			steps = nil // who took over has them all
+			if err := json.Unmarshal(e.Value, &steps); err != nil {
+				return nil, nil, fmt.Errorf("steps of crash %s: %w", e.Key, err)
+			}
 			continue
 		}
-		at[id] = len(out)
-		out = append(out, l)
+		var l LegReport
+		if err := json.Unmarshal(e.Value, &l); err != nil {
+			return nil, nil, fmt.Errorf("crash leg %s: %w", e.Key, err)
+		}
+		name := legName{l.Call, l.SIPCallID}
+		n, known := at[name]
+		if known {
+			legs[n] = l
+			continue
+		}
+		at[name] = len(legs)
+		legs = append(legs, l)
 	}
-	return out, nil
+	return steps, legs, nil
 }

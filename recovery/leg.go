@@ -114,12 +114,12 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 		try++
 		if errors.Is(last, errPending) {
 			// RFC 3261, section 14.1: who does not own the Call-ID waits for up to 2 s.
-			w.rep.halt(n, "491")
+			w.rep.halt(n, "again", "491", last.Error())
 			s.give()
 			sleep(ctx, time.Duration(100+rand.IntN(1900))*time.Millisecond)
 			continue
 		}
-		w.rep.halt(n, "again: "+last.Error())
+		w.rep.halt(n, "again", string(node), last.Error())
 		avoid = append(avoid, node)
 		sleep(ctx, captureLag)
 	}
@@ -133,7 +133,7 @@ func (w *rescue) inherited(ctx context.Context, j *job, h *held, s *slot, n int,
 	if h.Channel == "" {
 		return false
 	}
-	w.rep.halt(n, "channel of the former controller")
+	w.rep.halt(n, "channel of the former controller", string(h.Target))
 	if w.pairs.invite(j.leg.SIPCallID) { // perhaps behind the answer to that
 		_ = w.r.cfg.Media.Unjoin(ctx, j.leg.SIPCallID)
 	}
@@ -268,7 +268,7 @@ func (w *rescue) try(ctx context.Context, j *job, h *held, ch Channel, s *slot, 
 	if err != nil && !w.exists(ctx, h) {
 		return fmt.Errorf("node %s: %w", h.Target, err)
 	}
-	w.rep.step(n, "invite")
+	w.rep.step(n, "invite", string(h.Target))
 	return w.await(ctx, j, h, s, n)
 }
 
@@ -300,7 +300,7 @@ func (w *rescue) await(ctx context.Context, j *job, h *held, s *slot, n int) err
 		case gone:
 			return errElsewhere
 		case leg.ID == h.Channel && leg.State != bridge.LegRinging:
-			w.rep.step(n, "answered")
+			w.rep.step(n, "answered", "200") // of which the bridge role was told by the node, whether or not it was captured
 			return nil
 		case leg.Node != w.d.Node && leg.Generation >= h.Generation:
 			return errElsewhere

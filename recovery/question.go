@@ -183,7 +183,10 @@ func (q *question) rebuild(id string, told []Message, lossy bool) (b Rebuilt, wh
 	if err != nil {
 		b, why = Rebuilt{Err: err}, reasonOf(err)
 	} else {
-		b = Rebuilt{RequestURI: d.Target, RemoteTag: d.Remote.Tag, CSeq: d.CSeq, Pending: d.Pending, Variables: d.Variables()}
+		b = Rebuilt{Source: SourceOwn, RequestURI: d.Target, RemoteTag: d.Remote.Tag, CSeq: d.CSeq, Pending: d.Pending, Variables: d.Variables()}
+		if lossy {
+			b.Source = SourceHomer
+		}
 	}
 	q.remember(id, b, d.Local.Tag)
 	return b, why

@@ -70,6 +70,7 @@ type Recoverer struct {
 
 	late  time.Duration  // how long a crash stays open after its last leg
 	tasks sync.WaitGroup // fences that wait to fall; Run waits for them
+	meter meter
 
 	mu     sync.Mutex      // guards the rest
 	deaths []Death         // not begun
@@ -78,6 +79,7 @@ type Recoverer struct {
 	back   map[bridge.NodeID]cameBack
 	moving map[string]bool          // Call-IDs that another node is asked to take
 	sticky map[string]bridge.NodeID // where a call or conference goes, so that its legs meet
+	active map[*report]bool         // of the crashes that this controller recovers
 	stats  Stats
 }
 
@@ -91,6 +93,10 @@ type Stats struct {
 	Closed    int
 	Kept      int
 	Failed    int
+
+	Open    int             // crashes that this controller recovers now
+	Pending int             // their legs without a result
+	Timings []bridge.Timing // how long it took: spanVerdict, ...
 }
 
 // New checks the configuration.
@@ -99,7 +105,7 @@ func New(cfg Config) (*Recoverer, error) {
 		return nil, err
 	}
 	return &Recoverer{cfg: cfg, late: lateFor, slots: make(chan struct{}, cfg.Parallel), wake: make(chan struct{}, 1),
-		open: map[string]bool{}, died: map[bridge.NodeID]int{}, back: map[bridge.NodeID]cameBack{}, moving: map[string]bool{}, sticky: map[string]bridge.NodeID{}}, nil
+		open: map[string]bool{}, died: map[bridge.NodeID]int{}, back: map[bridge.NodeID]cameBack{}, moving: map[string]bool{}, sticky: map[string]bridge.NodeID{}, active: map[*report]bool{}}, nil
 }
 
 // Dead is for the sentinel; it returns at once.
@@ -275,28 +281,33 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 		}
 	})
 	w := newRescue(r, d, b, log)
-	w.rep.taken = c.Taken
+	defer r.tracked(w.rep)()
 	if before {
 		flush, cancel := context.WithTimeout(work, time.Second)
 		_ = r.cfg.Store.Flush(flush) // what we wrote ourselves, before we lost the lease
 		cancel()
-		if w.rep.list, err = readLegs(work, b.legs, key); err != nil {
+		if w.former, err = w.rep.resume(work, c.Taken); err != nil {
 			return false, err
 		}
-		w.former = map[string]bool{}
-		for _, l := range w.rep.list {
-			w.former[l.Call] = true
-		}
 	}
-	log.Warn("recovering", "reason", d.Reason, "taken_over", taken)
+	switch {
+	case taken:
+		w.rep.note("taken over", r.cfg.Controller)
+	case before:
+		w.rep.note("lease again", r.cfg.Controller)
+	default:
+		w.rep.note("lease", r.cfg.Controller)
+		r.meter.add(spanVerdict, d.At.Sub(d.Since))
+	}
+	log.Warn("crash", "reason", d.Reason, "taken_over", taken)
 	// Who lives is not fenced, whatever a crash says that only the store tells of (F34).
 	if seen || !r.cfg.Farm.Alive(d.Node, d.SIP) {
 		var beside sync.WaitGroup
 		defer beside.Wait()
 		if d.Gone {
-			beside.Go(func() { r.fenceLater(work, d, log) })
+			beside.Go(func() { r.fenceLater(work, d, w.rep, log) })
 		} else {
-			r.fence(work, d, log)
+			r.fence(work, d, w.rep, log)
 		}
 		if early, ok := r.backSince(d); ok {
 			r.tasks.Go(func() { r.Back(ctx, early) }) // it was back before its crash was begun
@@ -329,7 +340,7 @@ func (r *Recoverer) buckets(ctx context.Context) (b buckets, err error) {
 
 // fence keeps the dead node out at every edge before anybody else speaks in its dialogs (B54). An edge that does not answer has been told as
 // well as possible: calls do not wait for it.
-func (r *Recoverer) fence(ctx context.Context, d Death, log *slog.Logger) {
+func (r *Recoverer) fence(ctx context.Context, d Death, rep *report, log *slog.Logger) {
 	if d.SIP == "" {
 		return
 	}
@@ -339,8 +350,11 @@ func (r *Recoverer) fence(ctx context.Context, d Death, log *slog.Logger) {
 	for _, e := range r.cfg.Edges {
 		all.Go(func() {
 			if err := e.Fence(ctx, d.SIP); err != nil {
-				log.Warn("an edge does not fence", "err", err)
+				log.Warn("an edge does not fence", "edge", e, "err", err)
+				rep.note("fence at "+e.String(), "failed", err.Error())
+				return
 			}
+			rep.note("fence at "+e.String(), "fenced")
 		})
 	}
 	all.Wait()
@@ -348,9 +362,9 @@ func (r *Recoverer) fence(ctx context.Context, d Death, log *slog.Logger) {
 
 // fenceLater is for a node whose process is gone. It can speak into no dialog, and what it said last may wait in an edge's queue: the BYEs of a
 // node that was stopped in order, which the fence would swallow (B45).
-func (r *Recoverer) fenceLater(ctx context.Context, d Death, log *slog.Logger) {
+func (r *Recoverer) fenceLater(ctx context.Context, d Death, rep *report, log *slog.Logger) {
 	if sleep(ctx, lastWords) && !r.cfg.Farm.Alive(d.Node, d.SIP) {
-		r.fence(ctx, d, log)
+		r.fence(ctx, d, rep, log)
 	}
 }
 
@@ -364,7 +378,25 @@ func (r *Recoverer) count(f func(*Stats)) {
 func (r *Recoverer) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.stats
+	s := r.stats
+	s.Open = len(r.active)
+	for rep := range r.active {
+		s.Pending += rep.inFlight()
+	}
+	s.Timings = r.meter.snapshot()
+	return s
+}
+
+// tracked counts a report in the Stats until what it returns is called.
+func (r *Recoverer) tracked(rep *report) (end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.active[rep] = true
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.active, rep)
+	}
 }
 
 // Crashes lists what the store knows, for the operator.

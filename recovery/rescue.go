@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -36,7 +37,7 @@ type rescue struct {
 }
 
 func newRescue(r *Recoverer, d Death, b buckets, log *slog.Logger) *rescue {
-	return &rescue{r: r, d: d, buckets: b, key: d.key(), rep: &report{legs: b.legs, key: d.key()}, roster: newRoster(), log: log,
+	return &rescue{r: r, d: d, buckets: b, key: d.key(), rep: newReport(r, d, b.legs), roster: newRoster(), log: log,
 		idle: make(chan struct{}, 1), busy: map[string]bool{}, pairs: newPairs()}
 }
 
@@ -66,6 +67,7 @@ func (w *rescue) run(ctx context.Context) error {
 				listed = true
 				w.inherit()
 				w.log.Warn("recovering", "legs", len(first))
+				w.rep.note("sessions found", strconv.Itoa(len(first))+" legs")
 				w.bring(ctx, first)
 				w.rest()
 				continue
@@ -160,7 +162,7 @@ func (w *rescue) finish(ctx context.Context, closed bool) error {
 	if closed {
 		w.disclaim(ctx)
 	}
-	err := mark(ctx, w.crashes, w.key, closed)
+	err := mark(ctx, w.crashes, w.key, closed, w.rep.results())
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -246,8 +248,8 @@ func (w *rescue) ask(ctx context.Context, b *batch) {
 	first := true
 	group := func(dialogs map[string]Rebuilt) {
 		for i := range b.jobs {
-			if _, ok := dialogs[b.jobs[i].leg.SIPCallID]; ok {
-				w.rep.step(b.places[i], "dialog")
+			if built, ok := dialogs[b.jobs[i].leg.SIPCallID]; ok {
+				w.rep.step(b.places[i], "dialog", built.about()...)
 			}
 		}
 		if first {

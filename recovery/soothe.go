@@ -97,7 +97,7 @@ func (w *rescue) soothe(ctx context.Context, batch []job, dialogs map[string]Reb
 		all.Go(func() { defer func() { <-limit }(); f() })
 	}
 	comfort := func(j job) {
-		do(func() { _ = media.Comfort(ctx, j.leg.SIPCallID, dialogs[j.leg.SIPCallID].RemoteTag, true) })
+		w.rep.step(w.rep.place(&j), stepComfort, about("on", media.Comfort(ctx, j.leg.SIPCallID, dialogs[j.leg.SIPCallID].RemoteTag, true))...)
 	}
 	first := map[string]job{}
 	var alone []job
@@ -126,18 +126,30 @@ func (w *rescue) soothe(ctx context.Context, batch []job, dialogs map[string]Reb
 		do(func() {
 			a, b := p[0].leg.SIPCallID, p[1].leg.SIPCallID
 			err := media.Join(ctx, a, dialogs[a].RemoteTag, b, dialogs[b].RemoteTag)
+			said := about("joined", err)
 			if w.pairs.settle(p[0].call.ID, err == nil, a, b) {
 				_ = media.Unjoin(ctx, a)
+				said = []string{"undone", "an INVITE was faster"}
 			}
-			if err != nil {
-				_ = media.Comfort(ctx, a, dialogs[a].RemoteTag, true)
-				_ = media.Comfort(ctx, b, dialogs[b].RemoteTag, true)
+			for i := range p {
+				w.rep.step(w.rep.place(&p[i]), stepJoin, said...)
+				if err != nil {
+					comfort(p[i])
+				}
 			}
 		})
 	}
 	for _, j := range alone {
-		comfort(j)
+		do(func() { comfort(j) })
 	}
+}
+
+// about is what the report says of a command.
+func about(done string, err error) []string {
+	if err != nil {
+		return []string{"failed", err.Error()}
+	}
+	return []string{done}
 }
 
 // soothed ends the comfort noise: the call goes on, or is over.
@@ -170,7 +182,7 @@ func (w *rescue) listen(ctx context.Context, j *job, tag string, before <-chan i
 	for pause := rtpFirst; last >= 0; pause += pause / 4 {
 		if now, err := w.r.cfg.Media.Heard(ctx, j.leg.SIPCallID, tag); err == nil {
 			if now > last || now < last && now > 0 { // the re-INVITE may begin a new stream, which counts from 0
-				w.rep.halt(n, "rtp")
+				w.rep.halt(n, StepRTP)
 				return
 			}
 			last = now

@@ -205,7 +205,7 @@ func (w *world) closed(key string) Crash {
 	for end := time.Now().Add(40 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		c, err := w.book().read(w.t.Context(), key)
 		if err == nil && !c.Closed.IsZero() {
-			if c.Legs, err = readLegs(w.t.Context(), w.bucket(BucketCrashLegs), key); err != nil {
+			if c.Steps, c.Legs, err = readReport(w.t.Context(), w.bucket(BucketCrashLegs), key); err != nil {
 				w.t.Fatal(err)
 			}
 			return c

@@ -93,7 +93,7 @@ func (w *world) put(call string, node bridge.NodeID, conference string, legs ...
 func (w *world) lookedAfter(d Death) {
 	w.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if legs, err := readLegs(w.t.Context(), w.bucket(BucketCrashLegs), d.key()); err == nil && len(legs) == 1 {
+		if _, legs, err := readReport(w.t.Context(), w.bucket(BucketCrashLegs), d.key()); err == nil && len(legs) == 1 {
 			return
 		}
 		if time.Now().After(end) {
@@ -143,7 +143,7 @@ func (w *world) dialogs(legs []Asked) map[string]Rebuilt {
 	for _, l := range legs {
 		id := l.CallID
 		n := w.cseq[id] + 1
-		out[id] = Rebuilt{RequestURI: "sip:phone@192.0.2.1", RemoteTag: "far", CSeq: n, Err: w.lost[id],
+		out[id] = Rebuilt{RequestURI: "sip:phone@192.0.2.1", RemoteTag: "far", CSeq: n, Err: w.lost[id], Source: SourceOwn,
 			Variables: map[string]string{"PJSIP_RECOVERY_CALL-ID": id, "PJSIP_RECOVERY_CSEQ": fmt.Sprint(n)}}
 	}
 	return out
@@ -279,6 +279,8 @@ func (w *world) Fence(_ context.Context, sip string) error {
 	w.fenced = append(w.fenced, sip)
 	return nil
 }
+
+func (w *world) String() string { return "edge" }
 
 func (w *world) Unfence(_ context.Context, sip string) error {
 	w.mu.Lock()

@@ -238,6 +238,8 @@ func refusal(res *ng.Response, err error) error {
 // adminEdge fences by an edge's admin port.
 type adminEdge netip.AddrPort
 
+func (a adminEdge) String() string { return netip.AddrPort(a).String() }
+
 func (a adminEdge) Fence(_ context.Context, sip string) error {
 	return post(netip.AddrPort(a), "/farm/fence", url.Values{"node": {sip}})
 }
