@@ -33,7 +33,7 @@ func (l *Lab) directory(i int) string {
 }
 
 func (l *Lab) callee(i int) legConfig {
-	c := legConfig{name: fmt.Sprint("c", i), host: l.calleeHost(i), edge: l.SIP(), called: true, frame: l.cfg.Frame}
+	c := legConfig{name: fmt.Sprint("c", i), host: l.calleeHost(i), edge: l.SIP(), called: true, frame: l.cfg.Frame, pacer: l.pacer}
 	if overTCP(i) {
 		c.transport = "TCP"
 	} else {
@@ -48,7 +48,7 @@ func (l *Lab) Callers(count int) ([]*Leg, error) {
 	for range count {
 		i := l.made
 		l.made++
-		c := legConfig{name: fmt.Sprint("a", i), host: l.next(), edge: l.SIP(), frame: l.cfg.Frame}
+		c := legConfig{name: fmt.Sprint("a", i), host: l.next(), edge: l.SIP(), frame: l.cfg.Frame, pacer: l.pacer}
 		switch i % 4 {
 		case 1:
 			c.transport = "TCP"

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"rtcedge/bench/rawphone"
 	"rtcedge/e2e/farms"
 	"rtcedge/internal/store"
 )
@@ -58,6 +59,7 @@ func (c *Config) fill() (err error) {
 	if !c.Watch.IsValid() {
 		c.Watch = c.Inside
 	}
+	c.Frame = cmp.Or(c.Frame, 20*time.Millisecond)
 	if c.Out == nil {
 		c.Out = io.Discard
 	}
@@ -75,7 +77,8 @@ type Lab struct {
 	end     context.CancelFunc // of the phones
 	all     sync.WaitGroup     // of the phones
 	host    netip.Addr         // the last caller's address
-	made    int                // callers
+	pacer   *rawphone.Pacer
+	made    int // callers
 	secret  []byte
 	close   context.CancelFunc // of the store
 	storing chan error
@@ -87,9 +90,10 @@ func Start(ctx context.Context, cfg Config) (*Lab, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	l := &Lab{cfg: cfg, host: cfg.Phones, secret: make([]byte, 32), storing: make(chan error, 1)}
+	l := &Lab{cfg: cfg, host: cfg.Phones, secret: make([]byte, 32), storing: make(chan error, 1), pacer: rawphone.NewPacer(cfg.Frame)}
 	rand.Read(l.secret)
 	l.run, l.end = context.WithCancel(ctx)
+	l.all.Go(func() { _ = l.pacer.Run(l.run) })
 	// The store is not under test: it ends after all that writes to it.
 	life, done := context.WithCancel(context.WithoutCancel(ctx))
 	l.close = done

@@ -25,6 +25,7 @@ type legConfig struct {
 	called    bool   // it waits for calls at port 5060
 	hops      int    // Record-Routes in front of it; UDP only
 	frame     time.Duration
+	pacer     *rawphone.Pacer
 }
 
 // Leg is one phone with its one call. Its goroutine answers what the edge sends; the scenario asks for the rest.
@@ -66,7 +67,7 @@ type Seen struct {
 
 // newLeg runs a phone on an address of its own. Hops are sockets of their own in front of it.
 func newLeg(ctx context.Context, all *sync.WaitGroup, c legConfig) (*Leg, error) {
-	cfg := rawphone.Config{User: c.name, Frame: c.frame, Listen: netip.AddrPortFrom(c.host, 0), Next: c.edge, TCP: c.transport == "TCP", WSS: c.transport == "WSS"}
+	cfg := rawphone.Config{User: c.name, Frame: c.frame, Pacer: c.pacer, Listen: netip.AddrPortFrom(c.host, 0), Next: c.edge, TCP: c.transport == "TCP", WSS: c.transport == "WSS"}
 	switch {
 	case cfg.TCP && c.called:
 		cfg.Listen, cfg.Accept = netip.AddrPortFrom(c.host, 5060), true

@@ -25,6 +25,7 @@ const (
 type Media struct {
 	rtp   *net.UDPConn
 	frame time.Duration // audio of a packet
+	pacer *Pacer        // nil: it keeps its own time
 	id    uint32        // of the session in o=
 
 	mu       sync.Mutex
@@ -32,7 +33,9 @@ type Media struct {
 	version  uint64
 	ssrc     uint32
 	seq      uint16
-	stopped  chan struct{} // non-nil while it sends
+	packet   []byte
+	sending  bool
+	stopped  chan struct{} // without a pacer
 	done     chan struct{}
 	packets  int
 	last     time.Time
@@ -40,14 +43,19 @@ type Media struct {
 	arrivals []time.Time   // since Mark, bounded
 }
 
-func newMedia(host netip.Addr, frame time.Duration) (*Media, error) {
+func newMedia(host netip.Addr, frame time.Duration, pacer *Pacer) (*Media, error) {
 	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(host, 0)))
 	if err != nil {
 		return nil, err
 	}
 	var b [10]byte
 	_, _ = rand.Read(b[:])
-	return &Media{rtp: c, frame: frame, id: binary.BigEndian.Uint32(b[:]) >> 1, ssrc: binary.BigEndian.Uint32(b[4:]),
+	packet := make([]byte, 12+int(frame.Milliseconds())*perMillisecond)
+	packet[0] = 0x80
+	for i := range packet[12:] {
+		packet[12+i] = byte(0x80 | i%64)
+	}
+	return &Media{rtp: c, frame: frame, pacer: pacer, packet: packet, id: binary.BigEndian.Uint32(b[:]) >> 1, ssrc: binary.BigEndian.Uint32(b[4:]),
 		seq: binary.BigEndian.Uint16(b[8:]) >> 1}, nil
 }
 
@@ -102,11 +110,16 @@ func (m *Media) Send(body string) error {
 		return err
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.to = to
-	if m.stopped == nil {
+	begins := !m.sending
+	m.sending = true
+	if begins && m.pacer == nil {
 		m.stopped, m.done = make(chan struct{}), make(chan struct{})
 		go m.send(m.stopped, m.done)
+	}
+	m.mu.Unlock()
+	if begins && m.pacer != nil { // outside of the lock, which the pacer takes under its own
+		m.pacer.add(m)
 	}
 	return nil
 }
@@ -114,10 +127,14 @@ func (m *Media) Send(body string) error {
 // stop ends the stream.
 func (m *Media) stop() {
 	m.mu.Lock()
-	stopped, done := m.stopped, m.done
-	m.stopped = nil
+	stopped, done, sending := m.stopped, m.done, m.sending
+	m.sending, m.stopped = false, nil
 	m.mu.Unlock()
-	if stopped != nil {
+	switch {
+	case !sending:
+	case m.pacer != nil:
+		m.pacer.remove(m)
+	default:
 		close(stopped)
 		<-done
 	}
@@ -130,27 +147,25 @@ func (m *Media) send(stopped, done chan struct{}) {
 	defer close(done)
 	tick := time.NewTicker(m.frame)
 	defer tick.Stop()
-	payload := int(m.frame.Milliseconds()) * perMillisecond
-	packet := make([]byte, 12+payload)
-	packet[0] = 0x80
-	for i := range payload {
-		packet[12+i] = byte(0x80 | i%64)
-	}
 	for {
 		select {
 		case <-stopped:
 			return
 		case <-tick.C:
 		}
-		m.mu.Lock()
-		m.seq++
-		binary.BigEndian.PutUint16(packet[2:], m.seq)
-		binary.BigEndian.PutUint32(packet[4:], uint32(m.seq)*uint32(payload))
-		binary.BigEndian.PutUint32(packet[8:], m.ssrc)
-		to := m.to
-		m.mu.Unlock()
-		_, _ = m.rtp.WriteToUDPAddrPort(packet, to)
+		m.transmit()
 	}
+}
+
+func (m *Media) transmit() {
+	m.mu.Lock()
+	m.seq++
+	binary.BigEndian.PutUint16(m.packet[2:], m.seq)
+	binary.BigEndian.PutUint32(m.packet[4:], uint32(m.seq)*uint32(len(m.packet)-12))
+	binary.BigEndian.PutUint32(m.packet[8:], m.ssrc)
+	to := m.to
+	m.mu.Unlock()
+	_, _ = m.rtp.WriteToUDPAddrPort(m.packet, to) // one goroutine sends
 }
 
 func (m *Media) receive() {

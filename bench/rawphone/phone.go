@@ -26,6 +26,7 @@ type Config struct {
 	WSS    bool           // the same over a secure WebSocket (RFC 7118); whose certificate it is does not matter here
 	Accept bool           // with TCP: Next connects to Listen, and the newest connection carries everything
 	Frame  time.Duration  // audio of a packet; default 20 ms
+	Pacer  *Pacer         // of that Frame, and run by somebody; nil: the phone has a clock of its own
 }
 
 // Phone is one telephone. Its methods may be called from any goroutine.
@@ -48,7 +49,7 @@ type Phone struct {
 func New(cfg Config) (*Phone, error) {
 	p := &Phone{cfg: cfg, seen: map[string]bool{}, wake: make(chan struct{})}
 	var err error
-	if p.media, err = newMedia(cfg.Listen.Addr(), cmp.Or(cfg.Frame, frame)); err != nil {
+	if p.media, err = newMedia(cfg.Listen.Addr(), cmp.Or(cfg.Frame, frame), cfg.Pacer); err != nil {
 		return nil, err
 	}
 	switch {
