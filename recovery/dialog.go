@@ -24,7 +24,7 @@ type Evidence struct {
 	Messages []Message
 	Role     string // as the call's record has it: bridge.LegIn, bridge.LegOut; "" is not known
 	URI      string // that the node called, as the call's record has it; "" is not known
-	Lossy    bool   // some may be missing: a hole in the numbers is a refusal, and the next CSeq keeps a distance
+	Lossy    bool   // some may be missing: a hole in the numbers is a refusal, and the next CSeq and SDP version keep a distance
 }
 
 // Dialog is one side of a SIP dialog as the dead node held it.
@@ -36,12 +36,10 @@ type Dialog struct {
 	CSeq       uint32 // of the next request of the node
 	RemoteCSeq uint32 // the highest that the node has answered; 0: none
 	Routes     []string
-	Target     string    // the far end's Contact
-	SDPSession uint64    // of the node's own session description; 0: not known
-	SDPVersion uint64    // of the next one
-	Confirmed  time.Time // when the 2xx was on the wire
-	Busy       bool      // the far end's own re-INVITE has no answer: 491 is to be expected
-	Pending    bool      // an INVITE of the node has no answer: 500 is to be expected until it has one (RFC 3261 section 14.2)
+	Target     string // the far end's Contact
+	SDPSession uint64 // of the node's own session description; 0: not known
+	SDPVersion uint64 // of the next one
+	Pending    bool   // an INVITE of the node has no answer: 500 is to be expected until it has one (RFC 3261 section 14.2)
 }
 
 // Party is one side's identity.
@@ -85,6 +83,7 @@ func refuse(reason Reason, format string, args ...any) error {
 const (
 	maxMessages = 20000 // of one dialog; a day with session timers of 90 s has 8000
 	lossyCSeq   = 100   // what may be missing at a capture's end. A far end takes any higher number (RFC 3261 section 12.2.2)
+	lossySDP    = 100   // the same for the version of the session description
 	lossyFirst  = 32768 // where no request of the node is left: pjsip begins at up to 0x7fff (pjsip_dlg_create_uas_and_inc_lock in sip_dialog.c)
 	maxCSeq     = 1<<31 - 1000
 )

@@ -147,24 +147,69 @@ func (b *builder) acked(answer *sighting) bool {
 	})
 }
 
+// copyOf is the first INVITE that a 2xx answers. One that was sent again may have come through another edge: the node answers along the way of the copy that
+// it took, by whose Record-Route it says so (RFC 3261 section 12.1.1).
+func (b *builder) copyOf(answer *sighting) *sighting {
+	var taken *sighting
+	clear := true
+	for _, echoed := range []bool{false, true} {
+		taken, clear = nil, true
+		for i := range b.seen {
+			s := &b.seen[i]
+			if s.method != "INVITE" || s.to.tag != "" || s.cseq != answer.cseq || s.from.tag != answer.from.tag || !s.sent && !s.received ||
+				echoed && !sameRoutes(s.routes, answer.routes) {
+				continue
+			}
+			if taken == nil {
+				taken = s
+			}
+			clear = clear && same(s, taken)
+		}
+		if clear || b.d.Role == bridge.LegOut {
+			break
+		}
+	}
+	if !clear {
+		return nil
+	}
+	return taken
+}
+
+// sameRoutes compares the hosts: two stacks may write the parameters each in its own way.
+func sameRoutes(a, b []string) bool {
+	return slices.EqualFunc(a, b, func(x, y string) bool { return strings.EqualFold(hostOf(x), hostOf(y)) })
+}
+
+// hostOf is the host and port of a route.
+func hostOf(route string) string {
+	_, uri, _ := strings.Cut(route, ":")
+	if _, host, ok := strings.Cut(uri, "@"); ok {
+		uri = host
+	}
+	if end := strings.IndexAny(uri, ";>?"); end >= 0 {
+		uri = uri[:end]
+	}
+	return uri
+}
+
 // establish takes from INVITE and 2xx what stays for the dialog's life (RFC 3261 sections 12.1.1 and 12.1.2).
 func (b *builder) establish(answer *sighting) error {
-	invite := b.first(answer.cseq, answer.from.tag)
+	invite := b.copyOf(answer)
+	if invite == nil {
+		return refuse(ReasonConflict, "two copies of the first INVITE differ")
+	}
+	if b.ev.Lossy && b.d.Role == bridge.LegIn && !sameRoutes(invite.routes, answer.routes) {
+		return refuse(ReasonHole, "the 2xx answers another copy of the first INVITE")
+	}
 	for i := range b.seen {
 		s := &b.seen[i]
-		if !s.sent && !s.received || s.cseq != answer.cseq || s.from.tag != answer.from.tag || s.cseqMethod != "INVITE" {
-			continue
-		}
-		if s.request() && s.to.tag == "" && !same(s, invite) {
-			return refuse(ReasonConflict, "two copies of the first INVITE differ")
-		}
-		if s.status/100 == 2 && s.to.tag == answer.to.tag && !same(s, answer) {
+		if (s.sent || s.received) && s.cseq == answer.cseq && s.from.tag == answer.from.tag && s.cseqMethod == "INVITE" &&
+			s.status/100 == 2 && s.to.tag == answer.to.tag && !same(s, answer) {
 			return refuse(ReasonConflict, "two copies of the 2xx differ")
 		}
 	}
 	caller := Party{invite.from.display, invite.from.uri, invite.from.tag}
 	called := Party{invite.to.display, invite.to.uri, answer.to.tag}
-	b.d.Confirmed = answer.at
 	if b.d.Role == bridge.LegIn {
 		b.d.Local, b.d.Remote = called, caller
 		b.d.Routes = slices.Clone(invite.routes)

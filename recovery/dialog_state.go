@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -8,30 +9,28 @@ import (
 // numbers finds CSeq of both directions: of ours the highest that the node sent, told also by an answer that it received; of theirs the highest that
 // the node answered, since one that it did not is sent again and would be refused as old.
 func (b *builder) numbers() error {
-	local, remote := map[uint32]bool{}, map[uint32]bool{}
+	local, remote := map[uint32]int{}, map[uint32]int{} // and which node it was
 	for i := range b.seen {
 		s := &b.seen[i]
 		switch {
 		case b.mine(s) && (s.request() && s.sent || !s.request() && s.received):
-			local[s.cseq] = true
+			local[s.cseq] = s.holder
 			b.d.CSeq = max(b.d.CSeq, s.cseq)
 		case b.theirs(s) && s.status == 481: // the node said that it is none of its dialog's
 		case b.theirs(s) && !s.request() && s.sent:
-			remote[s.cseq] = true
+			remote[s.cseq] = 0
 			b.d.RemoteCSeq = max(b.d.RemoteCSeq, s.cseq)
 		case b.theirs(s) && s.request() && s.received:
-			remote[s.cseq] = true
+			remote[s.cseq] = 0
 		}
 	}
 	if b.ev.Lossy {
-		if n := hole(local); n != 0 {
+		if n := b.hole(local); n != 0 {
 			return refuse(ReasonHole, "the node's request %d is missing", n)
 		}
-		if n := hole(remote); n != 0 {
+		if n := b.hole(remote); n != 0 {
 			return refuse(ReasonHole, "the far end's request %d is missing", n)
 		}
-	}
-	if b.ev.Lossy {
 		if b.d.CSeq += lossyCSeq; len(local) == 0 {
 			b.d.CSeq += lossyFirst
 		}
@@ -43,23 +42,25 @@ func (b *builder) numbers() error {
 	return nil
 }
 
-// hole returns a number that is missing between the lowest and the highest: each side counts by one (RFC 3261 section 12.2.1.1).
-func hole(numbers map[uint32]bool) uint32 {
-	if len(numbers) == 0 {
-		return 0
+// hole returns a number that is missing between the lowest and the highest: each side counts by one (RFC 3261 section 12.2.1.1). Only recovery leaves numbers
+// out, in front of the INVITE of the next node: what may be missing there has no effect any more once that INVITE, or one behind it, has a 2xx.
+func (b *builder) hole(numbers map[uint32]int) uint32 {
+	list := slices.Sorted(maps.Keys(numbers))
+	for i := 1; i < len(list); i++ {
+		before, after := list[i-1], list[i]
+		if after == before+1 || numbers[before] != numbers[after] && b.tookOver(after) {
+			continue
+		}
+		return before + 1
 	}
-	low, high := uint32(1<<31), uint32(0)
-	for n := range numbers {
-		low, high = min(low, n), max(high, n)
-	}
-	if uint32(len(numbers)) == high-low+1 {
-		return 0
-	}
-	n := low
-	for numbers[n] {
-		n++
-	}
-	return n
+	return 0
+}
+
+// tookOver tells whether the far end took an INVITE of the node with that number or a higher one.
+func (b *builder) tookOver(cseq uint32) bool {
+	return slices.ContainsFunc(b.seen, func(s sighting) bool {
+		return s.status/100 == 2 && s.received && s.cseqMethod == "INVITE" && s.cseq >= cseq && s.contact != "" && b.mine(&s)
+	})
 }
 
 // refresh lets the newest Contact win (RFC 3261 section 12.2): of a re-INVITE or UPDATE of the far end that the node accepted (RFC 6141 section 4.4: it
@@ -74,7 +75,7 @@ func (b *builder) refresh() error {
 		}
 		var last **sighting
 		switch {
-		case s.request() && s.received && b.theirs(s) && (b.accepted(s) || b.ev.Lossy && !b.refused(s)):
+		case s.request() && s.to.tag != "" && s.received && b.theirs(s) && b.accepted(s):
 			last = &theirs
 		case s.status/100 == 2 && s.received && b.mine(s):
 			last = &ours
@@ -86,18 +87,15 @@ func (b *builder) refresh() error {
 		}
 		*last = newer(*last, s)
 	}
-	if b.ev.Lossy && b.lostRefresh() {
-		return refuse(ReasonHole, "a re-INVITE of the far end was answered and is missing")
-	}
 	switch {
 	case theirs != nil && (ours == nil || theirs.at.After(ours.at)):
 		b.d.Target = theirs.contact
 	case ours != nil:
 		b.d.Target = ours.contact
 	}
-	for i := range b.seen {
-		if s := &b.seen[i]; s.method == "INVITE" && s.to.tag != "" && s.received && b.theirs(s) && !b.answered(s) {
-			b.d.Busy = true
+	if b.ev.Lossy {
+		if err := b.lostRefresh(theirs, ours); err != nil {
+			return err
 		}
 	}
 	b.d.Pending = b.pending()
@@ -116,8 +114,13 @@ func (b *builder) pending() bool {
 			last = s
 		}
 	}
-	return last != nil && !slices.ContainsFunc(b.seen, func(s sighting) bool {
-		return s.status >= 200 && s.received && s.cseqMethod == "INVITE" && s.cseq == last.cseq && s.from.tag == last.from.tag
+	return last != nil && !b.answeredFar(last)
+}
+
+// answeredFar tells whether the far end has answered a request of the node finally; the ACK of an answer has the same number.
+func (b *builder) answeredFar(of *sighting) bool {
+	return slices.ContainsFunc(b.seen, func(s sighting) bool {
+		return s.status >= 200 && s.received && (s.cseqMethod == of.method || of.method == "ACK") && s.cseq == of.cseq && s.from.tag == of.from.tag
 	})
 }
 
@@ -129,31 +132,46 @@ func newer(old, s *sighting) *sighting {
 	return old
 }
 
-func (b *builder) refused(s *sighting) bool {
-	return b.answeredWith(s, func(status int) bool { return status >= 300 })
-}
-
-func (b *builder) accepted(s *sighting) bool {
-	return b.answeredWith(s, func(status int) bool { return status/100 == 2 })
-}
-
-func (b *builder) answered(s *sighting) bool {
-	return b.answeredWith(s, func(status int) bool { return status >= 200 })
-}
-
-func (b *builder) answeredWith(request *sighting, match func(int) bool) bool {
+func (b *builder) accepted(request *sighting) bool {
 	return slices.ContainsFunc(b.seen, func(s sighting) bool {
-		return !s.request() && s.sent && s.cseq == request.cseq && s.cseqMethod == request.cseqMethod && s.from.tag == request.from.tag && match(s.status)
+		return s.status/100 == 2 && s.sent && s.cseq == request.cseq && s.cseqMethod == request.cseqMethod && s.from.tag == request.from.tag
 	})
 }
 
-// lostRefresh finds answers of the node to a re-INVITE or UPDATE that is not in the capture.
-func (b *builder) lostRefresh() bool {
-	return slices.ContainsFunc(b.seen, func(s sighting) bool {
-		return s.status/100 == 2 && s.sent && b.theirs(&s) && (s.cseqMethod == "INVITE" || s.cseqMethod == "UPDATE") &&
-			!slices.ContainsFunc(b.seen, func(r sighting) bool {
-				return r.method == s.cseqMethod && r.received && r.cseq == s.cseq && r.from.tag == s.from.tag
-			})
+// lostRefresh finds where a capture that loses messages leaves open whether the far end has a newer Contact than that of the last refresh of each side.
+func (b *builder) lostRefresh(theirs, ours *sighting) error {
+	for i := range b.seen {
+		s := &b.seen[i]
+		if s.cseqMethod != "INVITE" && s.cseqMethod != "UPDATE" && s.method != "ACK" || s.to.tag == "" {
+			continue
+		}
+		switch {
+		case b.theirs(s) && theirs != nil && s.cseq <= theirs.cseq, b.mine(s) && ours != nil && s.cseq <= ours.cseq:
+		case b.theirs(s) && s.status/100 == 2 && !b.asked(s):
+			return refuse(ReasonHole, "the far end's %s %d was accepted and is missing", s.cseqMethod, s.cseq)
+		case b.theirs(s) && s.contact != "" && s.request() && !b.harmless(s):
+			return refuse(ReasonHole, "it is not known whether the far end's %s %d, which has another Contact, was accepted", s.method, s.cseq)
+		case b.mine(s) && s.sent && s.request() && !b.answeredFar(s), b.mine(s) && s.status/100 == 2 && s.contact != "" && !s.received:
+			return refuse(ReasonHole, "the far end's answer to the node's %d is missing", s.cseq)
+		}
+	}
+	return nil
+}
+
+// harmless tells of a request of the far end that it did not change its Contact. Between edge and far end it may be written otherwise.
+func (b *builder) harmless(s *sighting) bool {
+	if s.received && s.contact == b.d.Target || !s.received && b.asked(s) {
+		return true
+	}
+	return slices.ContainsFunc(b.seen, func(r sighting) bool {
+		return r.status >= 300 && !r.received && r.cseq == s.cseq && r.cseqMethod == s.cseqMethod && r.from.tag == s.from.tag
+	})
+}
+
+// asked tells whether a request was seen at the node.
+func (b *builder) asked(of *sighting) bool {
+	return slices.ContainsFunc(b.seen, func(r sighting) bool {
+		return r.method == of.cseqMethod && r.received && r.cseq == of.cseq && r.from.tag == of.from.tag
 	})
 }
 
@@ -170,7 +188,25 @@ func (b *builder) description() {
 		}
 		b.d.SDPVersion = max(b.d.SDPVersion, s.origin.version)
 	}
+	if b.ev.Lossy && b.lostOffer() {
+		b.d.SDPSession, b.d.SDPVersion = 0, 0 // the next node begins a session of its own: a version that was used before would say that nothing changed
+	}
 	if b.d.SDPSession != 0 {
 		b.d.SDPVersion++
+		if b.ev.Lossy {
+			b.d.SDPVersion += lossySDP
+		}
 	}
+}
+
+// lostOffer tells whether the node's last INVITE is known by its answer or ACK only. A recovery may have been its reason, and have left versions out.
+func (b *builder) lostOffer() bool {
+	var last *sighting
+	for i := range b.seen {
+		s := &b.seen[i]
+		if b.mine(s) && (s.cseqMethod == "INVITE" || s.method == "ACK") && (s.sent || s.received) && (last == nil || s.cseq > last.cseq) {
+			last = s
+		}
+	}
+	return last != nil && !slices.ContainsFunc(b.seen, func(s sighting) bool { return s.method == "INVITE" && s.sent && s.cseq == last.cseq && b.mine(&s) })
 }

@@ -13,6 +13,7 @@ type sighting struct {
 	at       time.Time
 	sent     bool // by the node
 	received bool // by the node; neither: between edge and far end
+	holder   int  // which of the nodes that have held the dialog it was
 }
 
 func (s *sighting) request() bool { return s.method != "" }
@@ -31,7 +32,8 @@ func read(ev Evidence) ([]sighting, error) {
 		return strings.Compare(a.Raw, b.Raw)
 	})
 	for _, m := range list {
-		s := sighting{at: m.Time, sent: at(ev.Node, m.Source), received: at(ev.Node, m.Destination)}
+		from, to := which(ev.Node, m.Source), which(ev.Node, m.Destination)
+		s := sighting{at: m.Time, sent: from >= 0, received: to >= 0, holder: max(from, to)}
 		var err error
 		s.fields, err = parse(m.Raw)
 		switch {
@@ -106,8 +108,10 @@ func saysBye(ev Evidence, local string) bool {
 	})
 }
 
-func at(node []netip.AddrPort, a netip.AddrPort) bool {
-	return slices.ContainsFunc(node, func(n netip.AddrPort) bool {
+func at(node []netip.AddrPort, a netip.AddrPort) bool { return which(node, a) >= 0 }
+
+func which(node []netip.AddrPort, a netip.AddrPort) int {
+	return slices.IndexFunc(node, func(n netip.AddrPort) bool {
 		return n.Addr().Unmap() == a.Addr().Unmap() && (n.Port() == 0 || n.Port() == a.Port())
 	})
 }
