@@ -123,7 +123,7 @@ func (r *Recoverer) clear(ctx context.Context, node bridge.NodeID, calls *store.
 
 // anyTaken tells whether a dialog of a process that was dead went elsewhere, or was ended.
 func anyTaken(ctx context.Context, b buckets, back Return) (bool, error) {
-	crashes, err := readCrashes(ctx, b)
+	crashes, err := readCrashes(ctx, b, Query{Node: back.Node, Limit: MaxCrashes})
 	return slices.ContainsFunc(crashes, func(c Crash) bool {
 		return c.Node == back.Node && c.Epoch == back.Epoch && slices.ContainsFunc(c.Legs, func(l LegReport) bool {
 			return l.Result == ResultRecovered || l.Result == ResultClosed

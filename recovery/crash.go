@@ -1,14 +1,11 @@
 package recovery
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"rtcedge/bridge"
@@ -43,6 +40,31 @@ type Crash struct {
 	ID    string      `json:"id,omitempty"`    // the key of its record
 	Steps []Step      `json:"steps,omitempty"` // what was done for the crash as a whole; these and the legs have a bucket of their own
 	Legs  []LegReport `json:"legs,omitempty"`
+}
+
+// State says in a word how far it is.
+func (c *Crash) State() string {
+	switch {
+	case !c.Returned.IsZero():
+		return "returned"
+	case !c.Closed.IsZero():
+		return "closed"
+	case !c.Done.IsZero():
+		return "done"
+	}
+	return "recovering"
+}
+
+// Timeline is what was done for the crash as a whole, with what its record says, in order.
+func (c *Crash) Timeline() []Step {
+	out := slices.Concat([]Step{{Name: "first sign", At: c.Since, Reason: c.Reason}, {Name: "verdict", At: c.Detected}}, c.Steps)
+	for _, s := range []Step{{Name: "done", At: c.Done}, {Name: "closed", At: c.Closed}, {Name: "returned", At: c.Returned}} {
+		if !s.At.IsZero() {
+			out = append(out, s)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Step) int { return a.At.Compare(b.At) })
+	return out
 }
 
 // LegReport is the timeline of one leg. Its Result is one of the six below.
@@ -161,57 +183,4 @@ func begin(ctx context.Context, b book, d Death, controller string) (crash Crash
 		return !there || taken
 	})
 	return crash, before, taken, err
-}
-
-// readCrashes reads all crashes with their legs, the oldest first.
-func readCrashes(ctx context.Context, b buckets) ([]Crash, error) {
-	out, keys, err := b.crashes.all(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for i, key := range keys {
-		if out[i].Steps, out[i].Legs, err = readReport(ctx, b.legs, key); err != nil {
-			return nil, err
-		}
-	}
-	slices.SortFunc(out, func(a, b Crash) int { return a.Detected.Compare(b.Detected) })
-	return out, nil
-}
-
-// legKey is the key of a leg's report. Each controller that takes a crash over has its own: what a former one still writes, if it only stood still, is older.
-func legKey(crash string, taken, n int) string { return fmt.Sprintf("%s.%04d.%06d", crash, taken, n) }
-
-// stepsKey is the key of the crash's own steps, in the same manner.
-func stepsKey(crash string, taken int) string { return fmt.Sprintf("%s.%04d.crash", crash, taken) }
-
-// readReport reads the steps of a crash, and its legs in the order in which they were found.
-func readReport(ctx context.Context, b *store.Bucket, crash string) (steps []Step, legs []LegReport, err error) {
-	entries, err := b.List(ctx, crash+".")
-	if err != nil {
-		return nil, nil, err
-	}
-	slices.SortFunc(entries, func(a, b store.Entry) int { return cmp.Compare(a.Key, b.Key) })
-	at := map[legName]int{}
-	for _, e := range entries {
-		if strings.HasSuffix(e.Key, ".crash") {
-			steps = nil // who took over has them all
-			if err := json.Unmarshal(e.Value, &steps); err != nil {
-				return nil, nil, fmt.Errorf("steps of crash %s: %w", e.Key, err)
-			}
-			continue
-		}
-		var l LegReport
-		if err := json.Unmarshal(e.Value, &l); err != nil {
-			return nil, nil, fmt.Errorf("crash leg %s: %w", e.Key, err)
-		}
-		name := legName{l.Call, l.SIPCallID}
-		n, known := at[name]
-		if known {
-			legs[n] = l
-			continue
-		}
-		at[name] = len(legs)
-		legs = append(legs, l)
-	}
-	return steps, legs, nil
 }

@@ -13,7 +13,7 @@
 //     goes out inside the old dialog.
 //  7. leg.go writes the claim (claim.go) before each INVITE, so that a dialog never gets two at a time from anybody; waits until the bridge role has
 //     the channel in its place (it writes that into the call's record), tries again where that can help, and gives the leg up where it cannot.
-//  8. report.go keeps every step with its time.
+//  8. report.go keeps every step with its time, result and reason, meter.go times them; query.go reads the reports, forget.go removes old ones.
 //
 // RFC 3261 (section 11: OPTIONS; section 12: dialogs; sections 20.10 and 25.1: name-addr), RFC 3264 (section 8: o= goes on).
 package recovery

@@ -42,6 +42,8 @@ type Config struct {
 	Parallel   int           // INVITEs at a time; default 32
 	GiveUp     time.Duration // how long a leg waits for a healthy node; default 60 s
 	TakeOver   time.Duration // a controller that is silent for so long loses its crashes to another one; default 2 s
+	KeepFor    time.Duration // a crash that is over is forgotten after it; default 30 days
+	Keep       int           // of those that are over, the oldest beyond so many are forgotten; default 1000
 	Logger     *slog.Logger  // default: none
 }
 
@@ -49,13 +51,15 @@ func (c *Config) validate() error {
 	if c.Store == nil || c.History == nil || c.Farm == nil {
 		return errors.New("recovery: a store, a history and a farm are needed")
 	}
-	if c.Parallel < 0 || c.GiveUp < 0 || c.TakeOver < 0 {
+	if c.Parallel < 0 || c.GiveUp < 0 || c.TakeOver < 0 || c.KeepFor < 0 || c.Keep < 0 {
 		return errors.New("recovery: a number or time is negative")
 	}
 	c.Controller = cmp.Or(c.Controller, fmt.Sprintf("recovery-%08x", rand.Uint32()))
 	c.Parallel = cmp.Or(c.Parallel, defaultParallel)
 	c.GiveUp = cmp.Or(c.GiveUp, defaultGiveUp)
 	c.TakeOver = cmp.Or(c.TakeOver, defaultTakeOver)
+	c.KeepFor = cmp.Or(c.KeepFor, defaultKeepFor)
+	c.Keep = cmp.Or(c.Keep, defaultKeep)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -127,6 +131,7 @@ func (r *Recoverer) Run(ctx context.Context) error {
 	defer r.tasks.Wait()
 	defer all.Wait()
 	all.Go(func() { r.adopt(ctx) })
+	all.Go(func() { r.forget(ctx) })
 	for {
 		r.mu.Lock()
 		todo := r.deaths
@@ -397,15 +402,6 @@ func (r *Recoverer) tracked(rep *report) (end func()) {
 		defer r.mu.Unlock()
 		delete(r.active, rep)
 	}
-}
-
-// Crashes lists what the store knows, for the operator.
-func (r *Recoverer) Crashes(ctx context.Context) ([]Crash, error) {
-	b, err := r.buckets(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return readCrashes(ctx, b)
 }
 
 // sleep waits, and tells whether ctx lives on.

@@ -324,7 +324,7 @@ func (w *world) recoverer(cfg Config) *Recoverer {
 func (w *world) crash(r *Recoverer, node bridge.NodeID, epoch string) map[string]LegReport {
 	w.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		all, err := r.Crashes(w.t.Context())
+		all, err := r.Crashes(w.t.Context(), Query{})
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -207,17 +207,18 @@ func bridgeSource(b *bridge.Bridge) obs.Source {
 }
 
 func bridgeTimings(s bridge.Stats) []obs.Sample {
+	return append(timingSamples("bridge_action_seconds", "how long farm nodes took for commands", "action", s.Actions),
+		timingSamples("bridge_setup_seconds", "when calls of two reached a step, from the moment at which the node told of the caller", "step", s.Setup)...)
+}
+
+func timingSamples(name, help, label string, all []bridge.Timing) []obs.Sample {
 	var out []obs.Sample
-	add := func(name, help, label string, all []bridge.Timing) {
-		for _, t := range all {
-			buckets := map[float64]uint64{}
-			for limit, n := range t.Buckets {
-				buckets[limit.Seconds()] = uint64(n)
-			}
-			out = append(out, obs.Sample{Name: name, Help: help, Value: t.Sum.Seconds(), Count: uint64(t.Count), Buckets: buckets, Labels: []string{label, t.Name}})
+	for _, t := range all {
+		buckets := map[float64]uint64{}
+		for limit, n := range t.Buckets {
+			buckets[limit.Seconds()] = uint64(n)
 		}
+		out = append(out, obs.Sample{Name: name, Help: help, Value: t.Sum.Seconds(), Count: uint64(t.Count), Buckets: buckets, Labels: []string{label, t.Name}})
 	}
-	add("bridge_action_seconds", "how long farm nodes took for commands", "action", s.Actions)
-	add("bridge_setup_seconds", "when calls of two reached a step, from the moment at which the node told of the caller", "step", s.Setup)
 	return out
 }

@@ -23,6 +23,7 @@ type Status struct {
 	Listeners []string         `json:"listeners"`
 	Counts    map[string]int64 `json:"counts"`
 	Farm      []NodeStatus     `json:"farm_nodes,omitempty"`
+	Pages     []string         `json:"pages"` // of this role
 }
 
 // NodeStatus is one farm node as the edge sees it.
@@ -191,8 +192,13 @@ func fetch(admin netip.AddrPort, path string, into any) error {
 		return fmt.Errorf("read %s of the admin port: %w (allowed: --admin IP:PORT of a running rtcedge)", path, err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
 		return fmt.Errorf("read %s: %s answered %s: this role has no such page", path, admin, resp.Status)
+	default:
+		reason, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+		return fmt.Errorf("read %s: %s answered %s: %s", path, admin, resp.Status, strings.TrimSpace(string(reason)))
 	}
 	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
 		return fmt.Errorf("read %s of %s: %w", path, admin, err)

@@ -136,8 +136,8 @@ func (c *farmRole) runNode(e *env, cfg farm.Config, accounts users) error {
 		append(accounts.parts, part{"farm", f.Run})...)
 }
 
-func farmPages(f *farm.Farm) map[string]func() any {
-	return map[string]func() any{"/calls": func() any { return farmCalls(f) }}
+func farmPages(f *farm.Farm) map[string]obs.Page {
+	return map[string]obs.Page{"/calls": always(func() any { return farmCalls(f) })}
 }
 
 // parseRoles reads comma separated farms; each text may hold several.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -37,6 +36,8 @@ type recoveryRole struct {
 	takeOver    time.Duration
 	hang        time.Duration
 	lost        time.Duration
+	keepFor     time.Duration
+	keep        int
 }
 
 func runRecovery(e *env) error {
@@ -80,6 +81,8 @@ func parseRecovery(e *env) (*recoveryRole, error) {
 	s.Duration(&c.takeOver, "take-over", 2*time.Second, 500*time.Millisecond, "a controller that is silent for so long loses its crashes to another one")
 	s.Duration(&c.hang, "hang-after", 700*time.Millisecond, 300*time.Millisecond, "a node whose host answers and whose Asterisk does not is dead after it")
 	s.Duration(&c.lost, "lost-after", 1200*time.Millisecond, 500*time.Millisecond, "a node whose host is silent is dead after it; eight seconds while most nodes are")
+	s.Duration(&c.keepFor, "keep-crashes-for", 30*24*time.Hour, time.Hour, "the report of a crash that is over is forgotten after it")
+	s.Int(&c.keep, "keep-crashes", 1000, 1, 100000, "CRASHES", "of the reports that are over, the oldest beyond so many are forgotten")
 	c.common.declare(s, netip.AddrPort{}, 0, 0)
 	if err := usage(s.Parse(e.args, e.out)); err != nil {
 		return nil, err
@@ -122,7 +125,7 @@ func (c *recoveryRole) run(e *env) error {
 		return err
 	}
 	f := &ariFarm{store: st, log: e.log, clients: map[string]*ari.Client{}}
-	cfg := recovery.Config{Store: st, History: history, Farm: f, Controller: c.name, Parallel: c.parallel, GiveUp: c.giveUp, TakeOver: c.takeOver, Logger: e.log}
+	cfg := recovery.Config{Store: st, History: history, Farm: f, Controller: c.name, Parallel: c.parallel, GiveUp: c.giveUp, TakeOver: c.takeOver, KeepFor: c.keepFor, Keep: c.keep, Logger: e.log}
 	if len(c.media) > 0 {
 		nodes, err := parseMediaNodes(c.media)
 		if err != nil {
@@ -166,13 +169,7 @@ func (c *recoveryRole) run(e *env) error {
 		}
 		return out
 	}
-	pages := map[string]func() any{"/crashes": func() any {
-		crashes, err := r.Crashes(context.Background())
-		if err != nil {
-			return map[string]string{"error": err.Error()}
-		}
-		return crashes
-	}}
+	pages := map[string]obs.Page{"/crashes": crashesPage(r.Crashes)}
 	parts = append([]part{{"store", st.Run}, {"nodes", f.watch}}, parts...)
 	return status.serve(e, c.common, append(sources, recoverySource(r, f.sentinel), storeSource(st)), pages, drainer{},
 		append(parts, part{"recovery", r.Run}, part{"sentinel", f.sentinel.Run})...)
@@ -223,7 +220,11 @@ func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Sour
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Closed), "result", recovery.ResultClosed),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Kept), "result", recovery.ResultKept),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Failed), "result", recovery.ResultFailed),
+			gauge("recovery_crashes_open", "crashes that this controller recovers now", float64(s.Open)),
+			gauge("recovery_legs_pending", "their legs without a result", float64(s.Pending)),
 		}
+		out = append(out, timingSamples("recovery_seconds", "to the verdict from the first sign; to a leg recovered and to the new node's first packet (rtp) from the verdict; "+
+			"silence: to that packet from the first sign", "span", s.Timings)...)
 		for _, n := range sentinel.Nodes() {
 			alive := 0.0
 			if n.Verdict == recovery.Alive.String() {

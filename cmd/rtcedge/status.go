@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,6 +20,7 @@ import (
 	"rtcedge/media"
 	"rtcedge/media/ng"
 	"rtcedge/sip"
+	"rtcedge/web"
 )
 
 // status collects what the admin port tells of a role and runs the role under it.
@@ -35,9 +37,14 @@ type status struct {
 
 func newStatus(role string) *status { return &status{role: role, started: time.Now()} }
 
-func (st *status) page() any {
+// always is a page that knows its value at once.
+func always(value func() any) obs.Page {
+	return func(context.Context, url.Values) (any, error) { return value(), nil }
+}
+
+func (st *status) page(pages map[string]obs.Page) any {
 	s := Status{Role: st.role, Version: versionText(), Uptime: time.Since(st.started).Round(time.Second).String(),
-		Ready: st.ready.Load(), Listeners: st.listeners, Counts: st.counts()}
+		Ready: st.ready.Load(), Listeners: st.listeners, Counts: st.counts(), Pages: slices.Sorted(maps.Keys(pages))}
 	if st.nodes != nil {
 		s.Farm = st.nodes()
 	}
@@ -45,11 +52,11 @@ func (st *status) page() any {
 }
 
 // serve opens the admin port and runs the parts, the admin port outliving all of them.
-func (st *status) serve(e *env, c common, sources []obs.Source, pages map[string]func() any, d drainer, parts ...part) error {
+func (st *status) serve(e *env, c common, sources []obs.Source, pages map[string]obs.Page, d drainer, parts ...part) error {
 	if pages == nil {
-		pages = map[string]func() any{}
+		pages = map[string]obs.Page{}
 	}
-	pages["/status"] = st.page
+	pages["/status"] = always(func() any { return st.page(pages) })
 	ctx, drain := context.WithCancel(e.ctx)
 	defer drain()
 	d.notice, d.limit = c.drainNotice, c.drainLimit
@@ -62,7 +69,7 @@ func (st *status) serve(e *env, c common, sources []obs.Source, pages map[string
 			return err
 		}}
 		maps.Copy(actions, st.actions)
-		admin, err := obs.New(obs.Config{Addr: c.admin, Sources: sources, Pages: pages, Actions: actions})
+		admin, err := obs.New(obs.Config{Addr: c.admin, Sources: sources, Pages: pages, Actions: actions, Site: web.Handler()})
 		if err != nil {
 			return usage(err)
 		}
@@ -122,16 +129,15 @@ func callEndLog(log *slog.Logger) func(media.CallEnd) {
 }
 
 // mediaPages is /calls, from the engine's own queries.
-func mediaPages(engine *media.Engine) map[string]func() any {
-	return map[string]func() any{"/calls": func() any { return listCalls(engine) }}
+func mediaPages(engine *media.Engine) map[string]obs.Page {
+	return map[string]obs.Page{"/calls": func(ctx context.Context, _ url.Values) (any, error) { return listCalls(ctx, engine) }}
 }
 
-func listCalls(engine *media.Engine) []Call {
-	ctx := context.Background()
+func listCalls(ctx context.Context, engine *media.Engine) ([]Call, error) {
 	calls := []Call{}
 	list, err := engine.List(ctx, &ng.Request{Command: ng.CmdList})
 	if err != nil {
-		return calls
+		return nil, err
 	}
 	for _, id := range list.Calls {
 		resp, err := engine.Query(ctx, &ng.Request{Command: ng.CmdQuery, CallID: id})
@@ -140,7 +146,7 @@ func listCalls(engine *media.Engine) []Call {
 		}
 		calls = append(calls, toCall(id, resp.Call))
 	}
-	return calls
+	return calls, nil
 }
 
 func toCall(id string, info *ng.CallInfo) Call {

@@ -217,7 +217,7 @@ func (c *upRole) greet(e *env, s upState, listeners []string) {
 	for _, l := range listeners {
 		fmt.Fprintf(e.out, "  %s\n", l)
 	}
-	fmt.Fprintf(e.out, "  admin http://%s  (/metrics /healthz /readyz /status /calls /debug/pprof/)\n  media udp:%s:%d-%d\n",
+	fmt.Fprintf(e.out, "  admin http://%s  (a page for a browser, /metrics /healthz /readyz /status /calls /debug/pprof/)\n  media udp:%s:%d-%d\n",
 		s.Admin, c.listenIP, c.portMin, c.portMax)
 	if len(s.Accounts) > 0 {
 		fmt.Fprintf(e.out, "\naccounts (user password, registrar %s)\n", s.SIP)

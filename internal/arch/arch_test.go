@@ -60,6 +60,8 @@ var allowed = map[string][]string{
 	"internal/store":   nil,
 	"internal/testrun": nil,
 
+	"web": nil,
+
 	"cmd/rtcedge":    {"*"},
 	"bench/rawphone": nil,
 	"bench/lab":      {"bench/rawphone", "e2e/farms", "internal/store"},

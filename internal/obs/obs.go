@@ -1,5 +1,5 @@
-// Package obs is the admin port: Prometheus metrics, health, readiness, pprof and the JSON pages that `rtcedge status` and
-// `rtcedge calls` read. Packages count, obs exports: it reads snapshots through Source functions and knows nobody.
+// Package obs is the admin port: Prometheus metrics, health, readiness, pprof, the JSON pages that `rtcedge status` and
+// `rtcedge calls` read, and the site that shows them. Packages count, obs exports: it reads snapshots through Source functions and knows nobody.
 //
 // The way of a number: a package counts in a field of its own -> its Stats() is turned into samples by cmd -> a scrape
 // calls the sources and prints what they say at that moment. Nothing is kept here.
@@ -27,9 +27,19 @@ import (
 type Config struct {
 	Addr    netip.AddrPort                    // where to listen; port 0 takes a free one
 	Sources []Source                          // what /metrics prints besides the Go runtime's and the process' own
-	Pages   map[string]func() any             // path -> value printed as JSON, like "/calls"
+	Pages   map[string]Page                   // path -> value printed as JSON, like "/calls"
 	Actions map[string]func(url.Values) error // path -> what a POST does, like "/drain"; its error is answered as 409
+	Site    http.Handler                      // what a browser gets at / and below /web/; nil: nothing
 }
+
+// Page answers with a value, within the time that its context has. Its error is answered as 503, one that wraps ErrQuery as 400.
+type Page func(context.Context, url.Values) (any, error)
+
+// ErrQuery says that a page was asked for what it does not know.
+var ErrQuery = errors.New("bad query")
+
+// pageTime is how long a page may take. Chosen by us: who asks waits for 5 s (rtcedge status and the others).
+const pageTime = 4 * time.Second
 
 // Server is the admin port of one process. New opens the port, Run serves it.
 type Server struct {
@@ -89,12 +99,28 @@ func (s *Server) handler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	for path, page := range s.cfg.Pages {
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			ctx, cancel := context.WithTimeout(r.Context(), pageTime)
+			defer cancel()
+			value, err := page(ctx, r.URL.Query())
+			switch {
+			case errors.Is(err, ErrQuery):
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			case err != nil:
+				http.Error(w, err.Error(), http.StatusServiceUnavailable)
+				return
+			}
 			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("X-Content-Type-Options", "nosniff") // what strangers wrote is in it
 			enc := json.NewEncoder(w)
 			enc.SetIndent("", "  ")
-			_ = enc.Encode(page()) // the client went away: nothing to do
+			_ = enc.Encode(value) // the client went away: nothing to do
 		})
+	}
+	if s.cfg.Site != nil {
+		mux.Handle("GET /{$}", s.cfg.Site)
+		mux.Handle("GET /web/", s.cfg.Site)
 	}
 	for path, act := range s.cfg.Actions {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
@@ -105,5 +131,6 @@ func (s *Server) handler() http.Handler {
 			fmt.Fprintln(w, "ok")
 		})
 	}
-	return mux
+	// A page of somebody else, open in the operator's browser, cannot send the actions.
+	return http.NewCrossOriginProtection().Handler(mux)
 }

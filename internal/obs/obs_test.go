@@ -1,7 +1,9 @@
 package obs
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -66,7 +68,7 @@ func TestMetricsPagesActionsAndPprof(t *testing.T) {
 				{Name: "setup_seconds", Help: "set-up", Value: 0.5, Count: 3, Buckets: map[float64]uint64{0.1: 2}, Labels: []string{"step", "rung"}},
 			}
 		}},
-		Pages: map[string]func() any{"/calls": func() any { return []string{"a@b"} }},
+		Pages: map[string]Page{"/calls": func(context.Context, url.Values) (any, error) { return []string{"a@b"}, nil }},
 		Actions: map[string]func(url.Values) error{
 			"/drain": func(url.Values) error { return nil },
 			"/bad":   func(q url.Values) error { return errors.New("already draining " + q.Get("node")) }},
@@ -105,5 +107,58 @@ func TestPortInUseNamesTheAddress(t *testing.T) {
 	_, err := New(Config{Addr: s.Addr()})
 	if err == nil || !strings.Contains(err.Error(), s.Addr().String()) || !strings.Contains(err.Error(), "allowed: ") {
 		t.Errorf("error %v, want it to name %s and what is allowed", err, s.Addr())
+	}
+}
+
+// TestPagesSayWhatIsWrong: a page that has no answer is no 200, and says why; one that takes too long is told to end.
+func TestPagesSayWhatIsWrong(t *testing.T) {
+	base, _ := start(t, Config{Pages: map[string]Page{
+		"/away": func(context.Context, url.Values) (any, error) { return nil, errors.New("the store is away") },
+		"/odd": func(_ context.Context, q url.Values) (any, error) {
+			return nil, fmt.Errorf("%w: n=%s", ErrQuery, q.Get("n"))
+		},
+		"/slow": func(ctx context.Context, _ url.Values) (any, error) {
+			if _, limited := ctx.Deadline(); !limited {
+				return "for ever", nil
+			}
+			return nil, context.DeadlineExceeded
+		},
+	}})
+	for path, want := range map[string]struct {
+		code int
+		text string
+	}{"/away": {503, "the store is away"}, "/odd?n=7": {400, "bad query: n=7"}, "/slow": {503, "deadline"}} {
+		if code, text := get(t, base+path); code != want.code || !strings.Contains(text, want.text) {
+			t.Errorf("%s: %d %q, want %d and %q", path, code, text, want.code, want.text)
+		}
+	}
+}
+
+// TestActionsOfOtherPages: what another page in the operator's browser sends is refused, what a program or our own page sends is done.
+func TestActionsOfOtherPages(t *testing.T) {
+	done := 0
+	base, _ := start(t, Config{Actions: map[string]func(url.Values) error{"/drain": func(url.Values) error { done++; return nil }}})
+	for _, c := range []struct {
+		site string
+		code int
+	}{{"cross-site", 403}, {"same-site", 403}, {"same-origin", 200}, {"", 200}} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/drain", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.site != "" {
+			req.Header.Set("Sec-Fetch-Site", c.site)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != c.code {
+			t.Errorf("Sec-Fetch-Site %q: %d, want %d", c.site, res.StatusCode, c.code)
+		}
+	}
+	if done != 2 {
+		t.Errorf("done %d times, want 2", done)
 	}
 }
