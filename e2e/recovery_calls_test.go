@@ -360,16 +360,16 @@ func b55(t *testing.T, s *stricken) {
 		t.Fatalf("the report of %s: %+v", n.ID, found)
 	}
 	for _, leg := range found[0].Legs {
-		last, names := found[0].Since, ""
+		last, came := found[0].Since, map[string]string{}
 		for _, step := range leg.Steps {
 			if step.At.Before(last) {
 				t.Errorf("step %s of %s is before the one before it", step.Name, leg.Leg)
 			}
-			last, names = step.At, names+" "+step.Name
+			last, came[step.Name] = step.At, step.Result
 		}
-		for _, step := range []string{"found", "dialog", "invite", "answered", "recovered", "rtp"} {
-			if !strings.Contains(names, step) {
-				t.Errorf("leg %s has no step %s, but%s", leg.Leg, step, names)
+		for name, want := range map[string]string{"found": "", "dialog": "own capture", "join": "joined", "claimed": "", "invite": string(leg.Target), "answered": "200", "recovered": "recovered", "rtp": ""} {
+			if result, ok := came[name]; !ok || result != want {
+				t.Errorf("step %s of leg %s came to %q, want %q; all of them: %v", name, leg.Leg, result, want, came)
 			}
 		}
 	}
@@ -383,12 +383,28 @@ func b55(t *testing.T, s *stricken) {
 			t.Errorf("rtcedge crashes has no leg %s", leg.Leg)
 		}
 	}
+	whole := map[string]string{}
+	for _, step := range found[0].Steps {
+		whole[step.Name] = step.Result
+	}
+	if whole["fence at "+s.Admin("sip").String()] != "fenced" || whole["lease"] != found[0].Controller || whole["sessions found"] != fmt.Sprint(len(legs), " legs") {
+		t.Errorf("the steps of the crash: %v", whole)
+	}
 	recovered := 0.0
 	for i := range 2 {
 		recovered += s.metrics(t, s.Controller(i).String())[`recovery_legs_total{result="recovered"}`]
 	}
 	if recovered < float64(len(legs)) {
 		t.Errorf("the metrics of both controllers say %v legs recovered", recovered)
+	}
+	for _, span := range []string{"verdict", "recovered", "rtp", "silence"} {
+		timed := 0.0
+		for i := range 2 {
+			timed += s.metrics(t, s.Controller(i).String())[`recovery_seconds_count{span="`+span+`"}`]
+		}
+		if timed < 1 {
+			t.Errorf("nothing was timed as %s", span)
+		}
 	}
 	s.farewell(t, pairs)
 }

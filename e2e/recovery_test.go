@@ -240,7 +240,7 @@ func (s *stricken) crashes(t *testing.T, controller int, node string, since time
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.DeleteFunc(all, func(c lab.Crash) bool { return c.Detected.Before(since) || node != "" && c.Node != node })
+	return slices.DeleteFunc(all, func(c lab.Crash) bool { return c.Detected.Before(since) || node != "" && string(c.Node) != node })
 }
 
 // pause waits where nothing may happen, which nothing tells.

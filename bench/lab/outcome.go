@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"rtcedge/recovery"
 )
 
 // Outcome is what all phones of a strike saw, and what the report of the crash says of them.
@@ -109,16 +111,16 @@ func (o *Outcome) bridged(crashes []Crash, legs []*Leg, struck time.Time) {
 			phones[d.CallID] = true
 		}
 	}
-	last := map[string]CrashLeg{}
+	last := map[string]recovery.LegReport{}
 	for _, c := range crashes {
 		for _, leg := range c.Legs {
-			if leg.Result == "recovered" && phones[leg.SIPCallID] {
+			if leg.Result == recovery.ResultRecovered && phones[leg.SIPCallID] {
 				last[leg.SIPCallID] = leg
 			}
 		}
 	}
 	for _, leg := range last {
-		if i := slices.IndexFunc(leg.Steps, func(s CrashStep) bool { return s.Name == "rtp" }); i >= 0 {
+		if i := slices.IndexFunc(leg.Steps, func(s recovery.Step) bool { return s.Name == recovery.StepRTP }); i >= 0 {
 			o.Bridged = append(o.Bridged, leg.Steps[i].At.Sub(struck))
 		} else {
 			o.Silent = append(o.Silent, leg.Leg)

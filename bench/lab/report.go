@@ -8,47 +8,27 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"rtcedge/recovery"
 )
 
 // Crash is what recovery reports of one, as /crashes of its admin port has it.
-type Crash struct {
-	Node       string     `json:"node"`
-	Epoch      string     `json:"epoch"`
-	Reason     string     `json:"reason"`
-	Since      time.Time  `json:"since"`
-	Detected   time.Time  `json:"detected"`
-	Done       time.Time  `json:"done"`
-	Controller string     `json:"controller"`
-	Legs       []CrashLeg `json:"legs"`
-}
-
-// CrashLeg is what became of one leg.
-type CrashLeg struct {
-	Call      string      `json:"call"`
-	Leg       string      `json:"leg"`
-	SIPCallID string      `json:"sip_call_id"`
-	Target    string      `json:"target"`
-	Result    string      `json:"result"`
-	Reason    string      `json:"reason"`
-	Steps     []CrashStep `json:"steps"`
-}
-
-// CrashStep is something that was done for a leg.
-type CrashStep struct {
-	Name string    `json:"name"`
-	At   time.Time `json:"at"`
-}
+type Crash = recovery.Crash
 
 // Crashes asks a controller for its report.
 func (l *Lab) Crashes(controller int) ([]Crash, error) {
 	client := http.Client{Timeout: 5 * time.Second}
-	res, err := client.Get("http://" + l.Controller(controller).String() + "/crashes")
+	res, err := client.Get("http://" + l.Controller(controller).String() + "/crashes?limit=" + strconv.Itoa(recovery.MaxCrashes))
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("/crashes: %s", res.Status)
+	}
 	var out []Crash
 	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
 		return nil, fmt.Errorf("/crashes: %w", err)
@@ -121,7 +101,7 @@ func (l *Lab) PrintSteps(struck time.Time) {
 
 // Losses are the legs that did not come back, with recovery's reasons.
 func (l *Lab) Losses() []string {
-	return l.lost(time.Time{}, func(c Crash, leg CrashLeg) string {
+	return l.lost(time.Time{}, func(c Crash, leg recovery.LegReport) string {
 		steps := ""
 		for _, s := range leg.Steps {
 			steps += fmt.Sprintf(" %s %d", s.Name, s.At.Sub(c.Since).Milliseconds())
@@ -132,13 +112,13 @@ func (l *Lab) Losses() []string {
 
 // Reasons are the first words of recovery's reasons for legs that did not come back since a moment.
 func (l *Lab) Reasons(since time.Time) []string {
-	return l.lost(since, func(_ Crash, leg CrashLeg) string {
+	return l.lost(since, func(_ Crash, leg recovery.LegReport) string {
 		reason, _, _ := strings.Cut(leg.Reason, ":")
 		return leg.Result + " " + reason
 	})
 }
 
-func (l *Lab) lost(since time.Time, line func(Crash, CrashLeg) string) []string {
+func (l *Lab) lost(since time.Time, line func(Crash, recovery.LegReport) string) []string {
 	crashes, err := l.Crashes(0)
 	if err != nil {
 		return []string{err.Error()}
@@ -146,7 +126,7 @@ func (l *Lab) lost(since time.Time, line func(Crash, CrashLeg) string) []string 
 	var out []string
 	for _, c := range crashes {
 		for _, leg := range c.Legs {
-			if c.Detected.After(since) && leg.Result != "recovered" {
+			if c.Detected.After(since) && leg.Result != recovery.ResultRecovered {
 				out = append(out, line(c, leg))
 			}
 		}

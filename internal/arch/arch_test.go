@@ -64,7 +64,7 @@ var allowed = map[string][]string{
 
 	"cmd/rtcedge":    {"*"},
 	"bench/rawphone": nil,
-	"bench/lab":      {"bench/rawphone", "e2e/farms", "internal/store"},
+	"bench/lab":      {"bench/rawphone", "e2e/farms", "internal/store", "recovery"},
 	"bench/crash":    {"bench/lab", "bench/rawphone", "e2e/farms", "internal/store", "recovery/hep"},
 	"bench/demo":     {"sip/siptest", "media/mediatest", "media/sdp", "transcode/*"},
 	"bench/meter":    nil,
