@@ -10,8 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -27,6 +27,7 @@ type API struct {
 	cfg    APIConfig
 	listen net.Listener
 	bearer string // what /api/v3/auth gives out
+	scan   sync.Mutex
 }
 
 const (
@@ -124,47 +125,12 @@ func (a *API) transaction(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusCreated, out)
 }
 
-func (a *API) search(w http.ResponseWriter, r *http.Request) {
-	var q searchRequest
-	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
-		refuse(w, http.StatusBadRequest, "body is no request: "+err.Error())
-		return
-	}
-	terms, ok := q.Param.Search["1_call"]
-	if !ok {
-		refuse(w, http.StatusBadRequest, "invalid search profile key")
-		return
-	}
-	limit := maxSearch
-	var ids []string
-	for _, t := range terms {
-		switch t.Name {
-		case "limit":
-			if n, err := strconv.Atoi(t.Value); err == nil && n > 0 {
-				limit = min(n, maxAnswers)
-			}
-		case "data_header.callid", "callid", "sid":
-			ids = append(ids, strings.Split(t.Value, ";")...)
-		default:
-			refuse(w, http.StatusBadRequest, "search by "+t.Name+": allowed are data_header.callid and limit")
-			return
-		}
-	}
-	out := searchAnswer{Data: rows(r.Context(), a.cfg.Store, ids, q.Timestamp.From, q.Timestamp.To), Keys: []string{"callid"}}
-	out.Data = out.Data[:min(len(out.Data), limit)]
-	for i := range out.Data {
-		out.Data[i].Raw, out.Data[i].Table = "", "hep_proto_1_call"
-	}
-	out.Total = len(out.Data)
-	answer(w, http.StatusCreated, out)
-}
-
 // rows are the messages within the window, cut to whole seconds as HOMER does.
 func rows(ctx context.Context, s *Store, ids []string, from, to int64) []row {
 	list, _ := s.Messages(ctx, ids, time.Time{}) // the store has no errors
 	out := make([]row, 0, len(list))
 	for _, m := range list {
-		if sec := m.Time.Unix(); sec >= from/1000 && sec <= to/1000 && len(out) < maxAnswers {
+		if within(m.Time, from, to) && len(out) < maxAnswers {
 			out = append(out, toRow(m))
 		}
 	}

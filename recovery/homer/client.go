@@ -30,7 +30,8 @@ const (
 	defaultAsk    = 2 * time.Second
 	margin        = time.Hour       // two clocks
 	ahead         = 2 * time.Second // HOMER cuts times to seconds: asked until now, it leaves the last second out
-	maxAnswer     = 256 << 20
+	maxText       = 256 << 20       // bytes of an answer
+	wantedRows    = 200_000         // HOMER takes no notice of it in a transaction
 )
 
 // ErrToken means that the server does not accept the token or account: asking again does not help.
@@ -85,14 +86,11 @@ func (c *Client) batch(ctx context.Context, ids []string, since time.Time) ([]Me
 	}
 	var q transactionRequest
 	q.Timestamp.From, q.Timestamp.To = from.UnixMilli(), now.Add(ahead).UnixMilli()
-	q.Param.Limit = maxAnswers
+	q.Param.Limit = wantedRows
 	q.Param.Search.Call.CallID = ids
 	var a transactionAnswer
 	err := c.post(ctx, "/api/v3/call/transaction", q, &a)
-	if errors.Is(err, ErrToken) && c.cfg.Token == "" { // the session has run out
-		c.mu.Lock()
-		c.bearer = ""
-		c.mu.Unlock()
+	if errors.Is(err, ErrToken) && c.cfg.Token == "" { // the session has run out, and is forgotten
 		err = c.post(ctx, "/api/v3/call/transaction", q, &a)
 	}
 	if err != nil {
@@ -128,14 +126,21 @@ func (c *Client) login(ctx context.Context) (string, error) {
 }
 
 func (c *Client) post(ctx context.Context, path string, body, into any) error {
-	bearer := ""
-	if c.cfg.Token == "" {
-		var err error
-		if bearer, err = c.login(ctx); err != nil {
-			return err
-		}
+	if c.cfg.Token != "" {
+		return c.ask(ctx, path, body, into, "")
 	}
-	return c.ask(ctx, path, body, into, bearer)
+	bearer, err := c.login(ctx)
+	if err != nil {
+		return err
+	}
+	if err = c.ask(ctx, path, body, into, bearer); errors.Is(err, ErrToken) {
+		c.mu.Lock()
+		if c.bearer == bearer { // else somebody else has a new one already
+			c.bearer = ""
+		}
+		c.mu.Unlock()
+	}
+	return err
 }
 
 func (c *Client) ask(ctx context.Context, path string, body, into any, bearer string) error {
@@ -160,11 +165,13 @@ func (c *Client) ask(ctx context.Context, path string, body, into any, bearer st
 		return fmt.Errorf("homer: %w", err)
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxText+1))
 	if err != nil {
 		return fmt.Errorf("homer: read %s: %w", path, err)
 	}
 	switch {
+	case len(text) > maxText:
+		return fmt.Errorf("homer: %s answers with more than %d bytes", path, maxText)
 	case resp.StatusCode/100 == 2:
 	case resp.StatusCode == http.StatusUnauthorized, resp.StatusCode == http.StatusForbidden, bytes.Contains(text, []byte("jwt")): // a wrong token is a 400
 		return ErrToken

@@ -203,6 +203,19 @@ func (s *Store) Messages(_ context.Context, callIDs []string, _ time.Time) ([]Me
 	return out, nil
 }
 
+// callIDs are all that are kept, calls first, those that said something last in front.
+func (s *Store) callIDs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]string, 0, len(s.calls))
+	for kind := kindCall; kind >= 0; kind-- {
+		for e := s.idle[kind].Back(); e != nil; e = e.Prev() {
+			out = append(out, e.Value.(*call).id)
+		}
+	}
+	return out
+}
+
 // Revision tells whether something came of a Call-ID: it is another number then. 0: nothing is kept of it.
 func (s *Store) Revision(callID string) uint64 {
 	s.mu.Lock()

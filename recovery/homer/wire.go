@@ -29,12 +29,14 @@ type row struct {
 	ID           json.Number `json:"id"`
 	CallID       string      `json:"callid"`
 	SID          string      `json:"sid"`
+	Correlation  string      `json:"correlation_id"`
 	Raw          string      `json:"raw,omitempty"`
+	Family       int         `json:"protocolFamily"` // 2, 10
+	Protocol     json.Number `json:"protocol"`       // 17, 6
 	SourceIP     string      `json:"srcIp"`
 	SourcePort   json.Number `json:"srcPort"`
 	TargetIP     string      `json:"dstIp"`
 	TargetPort   json.Number `json:"dstPort"`
-	Protocol     json.Number `json:"protocol"` // 17, 6
 	PayloadType  int         `json:"payloadType"`
 	CaptureID    string      `json:"captureId"`
 	CreateDate   int64       `json:"create_date"` // ms
@@ -43,10 +45,15 @@ type row struct {
 	TimeSeconds  json.Number `json:"timeSeconds"`
 	TimeUseconds json.Number `json:"timeUseconds"`
 	Node         string      `json:"node"`
+	DBNode       string      `json:"dbnode"`
 	Profile      string      `json:"profile"`
-	Method       string      `json:"method"`
-	CSeq         string      `json:"cseq"`
-	Table        string      `json:"table,omitempty"`
+	derived
+
+	// Of a search.
+	Table       string      `json:"table,omitempty"`
+	UUID        json.Number `json:"uuid,omitempty"`
+	SourceAlias string      `json:"aliasSrc,omitempty"`
+	TargetAlias string      `json:"aliasDst,omitempty"`
 }
 
 type transactionAnswer struct {
@@ -66,49 +73,22 @@ type searchAnswer struct {
 	Total int      `json:"total"`
 }
 
-// searchRequest is the body of /api/v3/search/call/data.
-type searchRequest struct {
-	Timestamp struct {
-		From int64 `json:"from"`
-		To   int64 `json:"to"`
-	} `json:"timestamp"`
-	Param struct {
-		Search map[string][]struct {
-			Name  string `json:"name"`
-			Value string `json:"value"`
-		} `json:"search"`
-	} `json:"param"`
-}
-
 func number(n int64) json.Number { return json.Number(strconv.FormatInt(n, 10)) }
 
 func toRow(m Message) row {
+	family := 2
+	if m.Source.Addr().Is6() {
+		family = 10
+	}
 	return row{
-		ID: number(int64(m.ID)), CallID: m.CallID, SID: m.CallID, Raw: m.Raw,
+		ID: number(int64(m.ID)), CallID: m.CallID, SID: m.CallID, Correlation: m.CallID, Raw: m.Raw, Family: family, Protocol: number(int64(m.Transport)),
 		SourceIP: m.Source.Addr().String(), SourcePort: number(int64(m.Source.Port())),
 		TargetIP: m.Destination.Addr().String(), TargetPort: number(int64(m.Destination.Port())),
-		Protocol: number(int64(m.Transport)), PayloadType: 1, CaptureID: strconv.FormatUint(uint64(m.CaptureID), 10),
+		PayloadType: 1, CaptureID: strconv.FormatUint(uint64(m.CaptureID), 10),
 		CreateDate: m.Time.UnixMilli(), CreateTS: m.Time.UnixMilli(), MicroTS: number(m.Time.UnixMicro()),
-		TimeSeconds: number(m.Time.Unix()), TimeUseconds: number(int64(m.Time.Nanosecond() / 1000)), Node: m.Node, Profile: "1_call",
-		Method: firstWord(m.Raw),
+		TimeSeconds: number(m.Time.Unix()), TimeUseconds: number(int64(m.Time.Nanosecond() / 1000)), Node: m.Node, DBNode: "local", Profile: "1_call",
+		derived: derive(m.Raw),
 	}
-}
-
-// firstWord is the method, or the status of an answer.
-func firstWord(raw string) string {
-	for i := range min(len(raw), 64) {
-		if raw[i] != ' ' {
-			continue
-		}
-		if raw[:i] != "SIP/2.0" {
-			return raw[:i]
-		}
-		if len(raw) >= i+4 {
-			return raw[i+1 : i+4]
-		}
-		break
-	}
-	return ""
 }
 
 // message reads a row; one without usable addresses or text is none.
