@@ -94,7 +94,7 @@ type Bridge struct {
 	channels map[string]*session // by ARI channel id; also playbacks' and recordings' targets lead here
 	meeting  map[string]*session // by conference name
 	held     map[string]Call     // conferences of all processes, as the store tells, by call id
-	known    map[NodeID]string   // states of nodes, as the store tells
+	known    map[NodeID]Node     // as the store tells
 	draining bool
 }
 
@@ -111,7 +111,7 @@ func New(cfg Config) (*Bridge, error) {
 		doMusic, doPlay, doStopPlay, doRecord, doStopRecord, doSnoop), setup: newTimings(stepResolved, stepOriginated, stepRinging, stepRung, stepAnswered,
 		stepTalking), hub: newHub(), flows: newFlowBook(cfg.Flows), ready: make(chan struct{}), taking: make(chan struct{}),
 		calls: map[string]*session{}, channels: map[string]*session{}, meeting: map[string]*session{},
-		held: map[string]Call{}, known: map[NodeID]string{}}
+		held: map[string]Call{}, known: map[NodeID]Node{}}
 	for _, u := range cfg.Nodes {
 		client, err := ari.NewClient(ari.ClientConfig{URL: u, App: App, Logger: cfg.Logger})
 		if err != nil {
@@ -220,7 +220,7 @@ func (b *Bridge) note(id string, c *Call) {
 	}
 }
 
-// watchNodes hears of drains that others wrote.
+// watchNodes hears of drains and fences that others wrote.
 func (b *Bridge) watchNodes(ctx context.Context) {
 	for ctx.Err() == nil {
 		entries, err := b.buckets.nodes.Watch(ctx, "")
@@ -234,9 +234,13 @@ func (b *Bridge) watchNodes(ctx context.Context) {
 				continue
 			}
 			b.mu.Lock()
-			b.known[rec.ID] = rec.State
+			b.known[rec.ID] = rec
 			b.mu.Unlock()
-			if n := b.node(rec.ID, nil); n != nil && n.controlled() && n.drained(rec.State == NodeDrain, rec.State == NodeUp) {
+			n := b.node(rec.ID, nil)
+			if n != nil {
+				n.fenced(&rec)
+			}
+			if n != nil && n.controlled() && n.drained(rec.State == NodeDrain, rec.State == NodeUp) {
 				n.leaveConferences(rec.State == NodeDrain)
 			}
 		}

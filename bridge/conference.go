@@ -33,7 +33,7 @@ func choose(name, role string, nodes []Node) (NodeID, bool) {
 	var most uint64
 	found := false
 	for _, n := range nodes {
-		if n.State != NodeUp || !slices.Contains(n.Roles, role) {
+		if !n.takes() || !slices.Contains(n.Roles, role) {
 			continue
 		}
 		if w := rendezvous(name, n.ID); !found || w > most {
@@ -98,7 +98,7 @@ func (b *Bridge) conferenceNodes() []Node {
 		}
 		if !n.controlled() {
 			b.mu.Lock()
-			rec.State = b.known[rec.ID] // none: nobody has taken it yet
+			rec.State, rec.Fenced = b.known[rec.ID].State, b.known[rec.ID].Fenced // none: nobody has taken it yet
 			b.mu.Unlock()
 		}
 		all = append(all, rec)

@@ -156,6 +156,7 @@ func (n *node) ask(ctx context.Context) bool {
 	if n.info.ID == rec.ID && n.info.State == NodeDrain {
 		rec.State = NodeDrain
 	}
+	rec.Fenced = n.info.ID == rec.ID && n.info.Epoch == rec.Epoch && n.info.Fenced
 	n.info = rec
 	n.mu.Unlock()
 	return true
@@ -172,8 +173,9 @@ func (n *node) publish(ctx context.Context, state string) {
 	n.mu.Unlock()
 	err := n.b.buckets.nodes.Modify(ctx, string(rec.ID), func(old []byte) ([]byte, error) {
 		var before Node
-		if json.Unmarshal(old, &before) == nil && before.Epoch == rec.Epoch && (before.State == NodeDrain || before.State == NodeFenced) && state != NodeDrain {
-			rec.State = before.State
+		same := json.Unmarshal(old, &before) == nil && before.Epoch == rec.Epoch
+		if rec.Fenced = same && before.Fenced; same && before.State == NodeDrain {
+			rec.State = NodeDrain
 		}
 		return json.Marshal(rec)
 	})
@@ -184,6 +186,15 @@ func (n *node) publish(ctx context.Context, state string) {
 	n.mu.Lock()
 	n.info.State = rec.State
 	n.mu.Unlock()
+}
+
+// fenced notes what recovery wrote about this process of the node.
+func (n *node) fenced(rec *Node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.info.Epoch == rec.Epoch {
+		n.info.Fenced = rec.Fenced
+	}
 }
 
 // node finds a node by its name.
@@ -206,7 +217,7 @@ func (n *node) drain(ctx context.Context, on bool) {
 	rec := n.record()
 	err := n.b.buckets.nodes.Modify(ctx, string(rec.ID), func(old []byte) ([]byte, error) {
 		now := rec
-		if json.Unmarshal(old, &now) == nil && (now.State == NodeDown || now.State == NodeFenced) && !on {
+		if json.Unmarshal(old, &now) == nil && now.State == NodeDown && !on {
 			return old, nil
 		}
 		now.State = pick(on, NodeDrain, NodeUp)

@@ -66,7 +66,7 @@ func (s *session) perform(ctx context.Context, a action) (any, error) {
 	case doStopRecord:
 		err := gone(c.StopRecording(ctx, a.Text))
 		if strings.Contains(a.Text, "-leg-") { // the channel that listened for it
-			err = errors.Join(err, gone(c.Hangup(ctx, a.Text+"-snoop", causeNormal)))
+			err = errors.Join(err, gone(c.Hangup(ctx, SnoopOf(a.Text), causeNormal)))
 		}
 		return nil, err
 	case doSnoop:
@@ -184,9 +184,12 @@ func dialable(uri string) string {
 	return uri[:at] + strings.Join(parts, ";")
 }
 
+// SnoopOf is the channel that listens for the recording of a leg.
+func SnoopOf(recording string) string { return recording + "-snoop" }
+
 // snoop records one leg: a channel that is in a bridge cannot be recorded itself.
 func (s *session) snoop(ctx context.Context, a action) error {
-	id := a.Text + "-snoop"
+	id := SnoopOf(a.Text)
 	if err := s.node.client.Snoop(ctx, a.Leg, id, "snoop,"+s.m.call.ID+","+a.Leg); err != nil {
 		return err
 	}

@@ -25,10 +25,9 @@ const (
 
 // States of a node.
 const (
-	NodeUp     = "up"
-	NodeDrain  = "drain"  // no new calls and conferences
-	NodeDown   = "down"   // no event stream
-	NodeFenced = "fenced" // recovery took its calls away: nothing from it counts until its epoch is new
+	NodeUp    = "up"
+	NodeDrain = "drain" // no new calls and conferences
+	NodeDown  = "down"  // no event stream
 )
 
 // Node is a farm node as the store knows it. All but ID and State is what the node told about itself.
@@ -41,7 +40,28 @@ type Node struct {
 	Epoch string   `json:"epoch"` // startup_time: another one means that all its channels are gone
 	Owner string   `json:"owner,omitempty"`
 	ARI   string   `json:"ari,omitempty"` // http://IP:PORT, without the account
+
+	// Fenced is recovery's word, whatever the State: the edges drop what the process of this epoch sends, so it gets no new calls (B54).
+	Fenced bool `json:"fenced,omitempty"`
 }
+
+// SameStart compares two forms of a process's epoch: the record's, and ARI's own.
+func SameStart(a, b string) bool {
+	t, err1 := startTime(a)
+	u, err2 := startTime(b)
+	return a == b || err1 == nil && err2 == nil && t.Equal(u)
+}
+
+func startTime(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		t, err = time.Parse("2006-01-02T15:04:05.999-0700", text)
+	}
+	return t, err
+}
+
+// takes tells whether new calls may go to the node.
+func (n *Node) takes() bool { return n.State == NodeUp && !n.Fenced }
 
 // Programs: what a call is when it is not people in a bridge.
 const (

@@ -3,130 +3,199 @@ package recovery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"rtcedge/bridge"
 	"rtcedge/internal/store"
 )
 
-// byesOver is when the last repetition of a BYE has been sent: 64 of RFC 3261's T1 (timer F), and a bit.
-const byesOver = 33 * time.Second
+// A process that was dead and goes on (it stood still) has all its old dialogs. Each call is decided once: it stays where it is, or it moves. A call that
+// moves has its old channels ended behind the fence.
 
-// move notes that another node is asked to take a dialog.
-func (r *Recoverer) move(callID string, on bool) {
+// fate is what is decided about a call of a dead node, for all its legs.
+type fate struct {
+	crash string
+	moves bool
+}
+
+type fateKey struct {
+	node bridge.NodeID
+	call string
+}
+
+// stays tells whether the leg's call stays at the process that went on, and decides it where that is open.
+func (w *rescue) stays(j *job) bool {
+	call, leg, _, gone := w.roster.leg(j)
+	if gone || leg.State != bridge.LegUp || leg.Node != w.d.Node || call.Node != w.d.Node {
+		return false
+	}
+	runs := w.r.cfg.Farm.Runs(w.d.Node, w.d.Epoch)
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	key := fateKey{w.d.Node, call.ID}
+	if f := w.r.fates[key]; f.crash == w.key || f.moves {
+		return !f.moves
+	}
+	if runs {
+		w.r.fates[key] = fate{crash: w.key}
+	}
+	return runs
+}
+
+// moves decides that the call goes to another node, before the first INVITE for any of its legs; false if it stays.
+func (w *rescue) moves(call string) bool {
+	w.r.mu.Lock()
+	defer w.r.mu.Unlock()
+	key := fateKey{w.d.Node, call}
+	if f := w.r.fates[key]; f.crash == w.key && !f.moves {
+		return false
+	}
+	w.r.fates[key] = fate{w.key, true}
+	return true
+}
+
+// decided takes over what a controller before us had begun: a dialog for which it asked a node.
+func (w *rescue) decided(ctx context.Context) error {
+	asked, err := claimed(ctx, w.claims)
+	if err != nil {
+		return err
+	}
+	for _, l := range w.rep.pending() {
+		if asked[l.SIPCallID] {
+			w.moves(l.Call)
+		}
+	}
+	return nil
+}
+
+// undecide is the end of a crash: now the records tell where its calls are.
+func (r *Recoverer) undecide(crash string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if on {
-		r.moving[callID] = true
-	} else {
-		delete(r.moving, callID)
+	for key, f := range r.fates {
+		if f.crash == crash {
+			delete(r.fates, key)
+		}
 	}
 }
 
-// cameBack is a node's last return.
-type cameBack struct {
-	Return
-	at time.Time
-}
-
-// backSince tells whether the node came back after a death.
-func (r *Recoverer) backSince(d Death) (Return, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	b, ok := r.back[d.Node]
-	return b.Return, ok && b.at.After(d.At)
-}
-
-// Back is for the sentinel: a node that answers again. A new process has none of the old dialogs, so the fence falls. The old process still has
-// them (it stood still): it is rid of those that others took, behind the fence. Their BYEs reach nobody there, and they are repeated for half a
-// minute, so that the fence falls only after that. What nobody took stays where it is.
-func (r *Recoverer) Back(ctx context.Context, back Return) {
-	r.mu.Lock()
-	r.back[back.Node] = cameBack{back, time.Now()}
-	r.mu.Unlock()
-	b, err := r.buckets(ctx)
+// claimed are the Call-IDs of dialogs for which a node was asked, by any controller.
+func claimed(ctx context.Context, claims *store.Bucket) (map[string]bool, error) {
+	entries, err := claims.List(ctx, "")
 	if err != nil {
-		return
+		return nil, err
 	}
-	wait := time.Duration(0)
-	was, err := returned(ctx, b.crashes, back.Node, back.Epoch)
-	if err != nil {
-		r.cfg.Logger.Warn("node stays fenced: nobody knows whether it is the old process", "node", back.Node, "err", err)
-		return
+	out := map[string]bool{}
+	for _, e := range entries {
+		var c claim
+		if json.Unmarshal(e.Value, &c) == nil && c.Channel != "" {
+			out[e.Key] = true
+		}
 	}
-	if was {
-		ended, err := r.clear(ctx, back.Node, b.calls)
+	return out, nil
+}
+
+// rid ends the channels of calls that live elsewhere, or are on their way there. It is done again and again while legs are brought back, and is over when
+// none is left to bring and the BYEs of the last channels are repeated no more: nobody hears them, so they are repeated for half a minute. What nobody
+// took stays where it is.
+func (g *guard) rid(ctx context.Context, b buckets, s presence, same []Crash) (ready bool, err error) {
+	ready = true
+	taken, gone := false, map[string]bool{}
+	for _, c := range same {
+		ready = ready && !c.Done.IsZero()
+		_, legs, err := readReport(ctx, b.legs, c.key())
 		if err != nil {
-			r.cfg.Logger.Warn("node stays fenced: its old channels are still there", "node", back.Node, "err", err)
-			return
+			return false, err
 		}
-		taken := ended > 0
-		if !taken { // another controller may have been quicker, and waits for the same BYEs
-			if taken, err = anyTaken(ctx, b, back); err != nil {
-				r.cfg.Logger.Warn("node stays fenced: nobody knows what others took", "node", back.Node, "err", err)
-				return
-			}
-		}
-		if taken {
-			wait = byesOver
-		}
-	}
-	r.mu.Lock()
-	deaths := r.died[back.Node]
-	r.mu.Unlock()
-	unfence := func() {
-		r.mu.Lock()
-		again := r.died[back.Node] != deaths
-		r.mu.Unlock()
-		if again {
-			return
-		}
-		for _, e := range r.cfg.Edges {
-			if err := e.Unfence(ctx, back.SIP); err != nil {
-				r.cfg.Logger.Warn("an edge does not take the node back", "node", back.Node, "err", err)
+		for _, l := range legs {
+			switch l.Result {
+			case ResultRecovered, ResultClosed:
+				taken = true
+				fallthrough
+			case ResultRefused, ResultFailed:
+				gone[l.Leg] = true
 			}
 		}
 	}
-	if wait == 0 {
-		unfence()
-		return
+	keep, err := g.kept(ctx, b)
+	if err != nil {
+		return false, err
 	}
-	r.tasks.Go(func() {
-		if sleep(ctx, wait) {
-			unfence()
-		}
+	ctx, cancel := context.WithTimeout(ctx, clearWait)
+	defer cancel()
+	ended, err := g.r.cfg.Farm.Clear(ctx, g.node, func(channel string) bool {
+		// Of a process that we never saw dead only what the report says that others took: whoever wrote the crash (F34).
+		return keep[channel] || !s.returned && !gone[channel]
 	})
+	if ended > 0 || taken && g.ended.IsZero() { // another controller may have ended them just now
+		g.ended = time.Now()
+	}
+	return err == nil && ready && (g.ended.IsZero() || time.Since(g.ended) >= g.r.byes), err
 }
 
-// clear ends the channels of a node whose legs live elsewhere, or are on their way there: the other legs of a call that has moved are, too.
-func (r *Recoverer) clear(ctx context.Context, node bridge.NodeID, calls *store.Bucket) (ended int, err error) {
-	entries, err := calls.List(ctx, "")
+// kept are the channels of calls that nobody takes from the node, with those that listen to them.
+func (g *guard) kept(ctx context.Context, b buckets) (map[string]bool, error) {
+	asked, err := claimed(ctx, b.claims)
 	if err != nil {
-		return 0, fmt.Errorf("calls of %s: %w", node, err)
+		return nil, err
+	}
+	entries, err := b.calls.List(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("calls of %s: %w", g.node, err)
 	}
 	keep := map[string]bool{}
-	r.mu.Lock()
+	g.r.mu.Lock()
+	defer g.r.mu.Unlock()
 	for _, e := range entries {
 		var c bridge.Call
-		if json.Unmarshal(e.Value, &c) != nil {
+		if json.Unmarshal(e.Value, &c) != nil || c.Node != g.node || g.r.fates[fateKey{g.node, c.ID}].moves {
 			continue
 		}
-		for _, j := range legsOf(&c, node, false) {
-			keep[j.leg.ID] = !r.moving[j.leg.SIPCallID] && j.leg.State == bridge.LegUp && c.Node == node
+		legs := legsOf(&c, g.node, false)
+		moves := false
+		for _, j := range legs {
+			moves = moves || asked[j.leg.SIPCallID]
+		}
+		for _, j := range legs {
+			if moves || j.leg.State != bridge.LegUp {
+				continue
+			}
+			keep[j.leg.ID] = true
+			if j.leg.Recording != "" {
+				keep[bridge.SnoopOf(j.leg.Recording)] = true
+			}
 		}
 	}
-	r.mu.Unlock()
-	return r.cfg.Farm.Clear(ctx, node, keep)
+	return keep, nil
 }
 
-// anyTaken tells whether a dialog of a process that was dead went elsewhere, or was ended.
-func anyTaken(ctx context.Context, b buckets, back Return) (bool, error) {
-	crashes, err := readCrashes(ctx, b, Query{Node: back.Node, Limit: MaxCrashes})
-	return slices.ContainsFunc(crashes, func(c Crash) bool {
-		return c.Node == back.Node && c.Epoch == back.Epoch && slices.ContainsFunc(c.Legs, func(l LegReport) bool {
-			return l.Result == ResultRecovered || l.Result == ResultClosed
-		})
-	}), err
+// flag writes the fence into the node's record, for the bridge role and the other controllers; a node without one is nobody's target.
+func (r *Recoverer) flag(ctx context.Context, node bridge.NodeID, epoch string, on bool) error {
+	nodes, err := r.cfg.Store.Bucket(ctx, bridge.BucketNodes)
+	if err != nil {
+		return err
+	}
+	due := func(old []byte) (n bridge.Node, due bool) {
+		return n, json.Unmarshal(old, &n) == nil && n.Fenced != on && (!on || bridge.SameStart(n.Epoch, epoch))
+	}
+	e, err := nodes.Get(ctx, string(node))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, yes := due(e.Value); !yes {
+		return nil
+	}
+	return nodes.Modify(ctx, string(node), func(old []byte) ([]byte, error) {
+		n, yes := due(old)
+		if !yes {
+			return old, nil
+		}
+		n.Fenced = on
+		return json.Marshal(n)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"rtcedge/bridge"
 	"rtcedge/internal/store"
 )
 
@@ -42,6 +43,25 @@ func (b book) all(ctx context.Context) (list []Crash, keys []string, err error) 
 		list, keys = append(list, c), append(keys, e.Key)
 	}
 	return list, keys, nil
+}
+
+// of are the crashes of a node.
+func (b book) of(ctx context.Context, node bridge.NodeID) ([]Crash, error) {
+	entries, err := b.List(ctx, string(node)+".")
+	if err != nil {
+		return nil, err
+	}
+	var out []Crash
+	for _, e := range entries {
+		c, err := readCrash(e.Key, e.Value)
+		if err != nil {
+			return nil, err
+		}
+		if c.Node == node {
+			out = append(out, c)
+		}
+	}
+	return out, nil
 }
 
 // change reads a record, or begins one (there is false), has it changed, and writes it, again if somebody was faster. A change that returns false leaves

@@ -83,8 +83,9 @@ type Farm interface {
 	Exists(ctx context.Context, node bridge.NodeID, channel string) (bool, error)
 	// Hangup ends a channel. The patched node says BYE in the old dialog.
 	Hangup(ctx context.Context, node bridge.NodeID, channel string) error
-	// Clear ends the channels of a node that was dead and is not, all but those of keep, and returns how many when they are gone.
-	Clear(ctx context.Context, node bridge.NodeID, keep map[string]bool) (ended int, err error)
+	// Clear ends the channels of a node that was dead and is not, all but those that are kept, and returns how many it found. They are gone soon: the next
+	// call tells.
+	Clear(ctx context.Context, node bridge.NodeID, kept func(channel string) bool) (ended int, err error)
 }
 
 // Channel is what a node is asked to place.
@@ -107,7 +108,7 @@ type Media interface {
 	Heard(ctx context.Context, callID, tag string) (int64, error)
 }
 
-// Edge keeps a dead node's messages out; there may be several.
+// Edge keeps a dead node's messages out; there may be several. Both may be said again, and change nothing then.
 type Edge interface {
 	Fence(ctx context.Context, sip string) error
 	Unfence(ctx context.Context, sip string) error

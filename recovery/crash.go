@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"rtcedge/bridge"
-	"rtcedge/internal/store"
 )
 
 // Buckets of the store that recovery writes.
@@ -32,6 +31,9 @@ type Crash struct {
 	Done       time.Time     `json:"done,omitzero"`     // no call is left to do
 	Closed     time.Time     `json:"closed,omitzero"`   // and none came late
 	Returned   time.Time     `json:"returned,omitzero"` // the same process went on
+	Fenced     time.Time     `json:"fenced,omitzero"`   // the edges were told to keep the node out
+	Freed      time.Time     `json:"freed,omitzero"`    // the node was let in again
+	Settled    time.Time     `json:"settled,omitzero"`  // and every edge knows: until then its fence is looked after
 	Controller string        `json:"controller"`        // who recovers
 	Taken      int           `json:"taken,omitzero"`    // how often another controller took over from one that was silent
 
@@ -58,7 +60,8 @@ func (c *Crash) State() string {
 // Timeline is what was done for the crash as a whole, with what its record says, in order.
 func (c *Crash) Timeline() []Step {
 	out := slices.Concat([]Step{{Name: "first sign", At: c.Since, Reason: c.Reason}, {Name: "verdict", At: c.Detected}}, c.Steps)
-	for _, s := range []Step{{Name: "done", At: c.Done}, {Name: "closed", At: c.Closed}, {Name: "returned", At: c.Returned}} {
+	for _, s := range []Step{{Name: "done", At: c.Done}, {Name: "closed", At: c.Closed}, {Name: "returned", At: c.Returned},
+		{Name: "let in again", At: c.Freed}} {
 		if !s.At.IsZero() {
 			out = append(out, s)
 		}
@@ -117,36 +120,7 @@ func crashKey(node bridge.NodeID, epoch string, number int) string {
 
 func (d *Death) key() string { return crashKey(d.Node, d.Epoch, d.Number) }
 
-// number says which death of its epoch d is: another one than those after which the process went on.
-func number(ctx context.Context, b book, d *Death) error {
-	for ; ; d.Number++ {
-		c, err := b.read(ctx, d.key())
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		if err != nil || c.Returned.IsZero() || !d.Since.After(c.Returned) {
-			return nil
-		}
-	}
-}
-
-// returned notes that a process that was dead went on, and tells whether it had been dead at all.
-func returned(ctx context.Context, b book, node bridge.NodeID, epoch string) (was bool, err error) {
-	for n := 0; ; n++ {
-		open := false
-		err := b.change(ctx, crashKey(node, epoch, n), func(c *Crash, there bool) bool {
-			open = there
-			if !there || !c.Returned.IsZero() {
-				return false
-			}
-			c.Returned = time.Now()
-			return true
-		})
-		if err != nil || !open {
-			return n > 0, err
-		}
-	}
-}
+func (c *Crash) key() string { return crashKey(c.Node, c.Epoch, c.Number) }
 
 var errNoCrash = errors.New("its record is gone")
 

@@ -80,8 +80,8 @@ func forget(ctx context.Context, b buckets, before time.Time, keep int) error {
 	return nil
 }
 
-// over tells that nobody needs the record to go on.
-func (c *Crash) over() bool { return !c.Closed.IsZero() }
+// over tells that nobody needs the record to go on, and that no fence stands for it.
+func (c *Crash) over() bool { return !c.Closed.IsZero() && !c.Settled.IsZero() }
 
 // forgetOne removes a crash, its legs first: what is left of it when the store goes away is found again by the record.
 func forgetOne(ctx context.Context, b buckets, id string) error {

@@ -54,7 +54,7 @@ func (w *world) left(r *Recoverer) (ids []string, legs int) {
 	return ids, len(entries)
 }
 
-// TestB55OldCrashesGo: what is over is forgotten by age and by number, with its legs; what is open stays, however old, and so do all deaths of a process of
+// TestB55OldCrashesGo: what is over is forgotten by age and by number, with its legs; what is open or keeps a node fenced stays, however old, and so do all deaths of a process of
 // which one is open.
 func TestB55OldCrashesGo(t *testing.T) {
 	w := newWorld(t)
@@ -66,12 +66,16 @@ func TestB55OldCrashesGo(t *testing.T) {
 	crash := func(node, epoch string, number int, age time.Duration, over bool) string {
 		c := Crash{Node: bridge.NodeID(node), Epoch: epoch, Number: number, Since: now.Add(-age), Detected: now.Add(-age), Done: now.Add(-age)}
 		if over {
-			c.Closed = now.Add(-age)
+			c.Closed, c.Settled = now.Add(-age), now.Add(-age)
+		}
+		if epoch == "fenced" {
+			c.Settled = time.Time{}
 		}
 		return w.putCrash(c)
 	}
 	const day = 24 * time.Hour
 	open := crash("n1", "open", 0, 90*day, false)
+	fenced := crash("n1", "fenced", 0, 90*day, true)
 	first, second := crash("n1", "twice", 0, 80*day, true), crash("n1", "twice", 1, time.Hour, false)
 	crash("n1", "old", 0, 31*day, true)
 	young := crash("n1", "young", 0, 29*day, true)
@@ -82,7 +86,7 @@ func TestB55OldCrashesGo(t *testing.T) {
 	if err := forget(t.Context(), b, now.Add(-30*day), 100); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{open, first, second, young}
+	want := []string{open, fenced, first, second, young}
 	slices.Sort(want)
 	if ids, legs := w.left(r); !slices.Equal(ids, want) || legs != 2*len(want) {
 		t.Errorf("left %v with %d records of legs, want %v with 2 each", ids, legs, want)
@@ -94,7 +98,7 @@ func TestB55OldCrashesGo(t *testing.T) {
 	if err := forget(t.Context(), b, now.Add(-30*day), 3); err != nil {
 		t.Fatal(err)
 	}
-	want = []string{open, first, second, "n2.e7", "n2.e8", "n2.e9"}
+	want = []string{open, fenced, first, second, "n2.e7", "n2.e8", "n2.e9"}
 	slices.Sort(want)
 	if ids, legs := w.left(r); !slices.Equal(ids, want) || legs != 2*len(want) {
 		t.Errorf("left %v with %d records of legs, want %v with 2 each", ids, legs, want)

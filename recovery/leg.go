@@ -43,6 +43,10 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 		if ctx.Err() != nil || s.take(ctx) != nil {
 			return
 		}
+		if errors.Is(err, errStays) { // it stood still, and nobody had the call meanwhile
+			w.end(ctx, &j, h, n, built.RemoteTag, ResultKept, nil)
+			return
+		}
 		if err != nil {
 			w.end(ctx, &j, h, n, built.RemoteTag, ResultFailed, err)
 			return
@@ -52,9 +56,8 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 			w.there(ctx, &j, h, n, built.RemoteTag)
 			return
 		}
-		if leg.State == bridge.LegUp && call.Node == w.d.Node && w.r.cfg.Farm.Runs(w.d.Node, w.d.Epoch) {
-			w.end(ctx, &j, h, n, built.RemoteTag, ResultKept, nil) // it stood still, and nobody had the call meanwhile
-			return
+		if !w.moves(call.ID) {
+			continue // it has just been decided that it stays
 		}
 		j.call, j.leg = call, leg
 		w.pairs.wait(ctx, &j)
@@ -105,9 +108,7 @@ func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) 
 		w.rep.step(n, "claimed")
 		before := w.heard(ctx, j.leg.SIPCallID, built.RemoteTag)
 		w.pairs.invite(j.leg.SIPCallID)
-		w.r.move(j.leg.SIPCallID, true)
 		last = w.try(ctx, &j, h, ch, s, n)
-		w.r.move(j.leg.SIPCallID, false)
 		if w.settled(ctx, &j, h, s, n, &built, last, before) {
 			return
 		}
@@ -137,9 +138,7 @@ func (w *rescue) inherited(ctx context.Context, j *job, h *held, s *slot, n int,
 	if w.pairs.invite(j.leg.SIPCallID) { // perhaps behind the answer to that
 		_ = w.r.cfg.Media.Unjoin(ctx, j.leg.SIPCallID)
 	}
-	w.r.move(j.leg.SIPCallID, true)
 	outcome := w.await(ctx, j, h, s, n)
-	w.r.move(j.leg.SIPCallID, false)
 	return w.settled(ctx, j, h, s, n, built, outcome, nil)
 }
 
@@ -163,11 +162,16 @@ func (w *rescue) settled(ctx context.Context, j *job, h *held, s *slot, n int, b
 	return true
 }
 
-// node waits for a healthy node of the call's farm, for GiveUp at most (F4). Others are not kept waiting by it.
+var errStays = errors.New("the call stays where it is")
+
+// node waits for a healthy node of the call's farm, for GiveUp at most (F4); errStays if the dead one goes on with the call. Others are not kept waiting.
 func (w *rescue) node(ctx context.Context, j *job, avoid []bridge.NodeID, s *slot) (bridge.NodeID, error) {
 	role := roleOf(&j.call)
 	for deadline := time.Now().Add(w.r.cfg.GiveUp); ; {
-		if node, ok := w.r.place(&j.call, w.d.Node, w.r.cfg.Farm.Healthy(role), avoid); ok {
+		if w.stays(j) {
+			return "", errStays
+		}
+		if node, ok := w.r.place(&j.call, w.d.Node, w.r.healthy(role), avoid); ok {
 			return node, nil
 		}
 		s.give()

@@ -72,16 +72,20 @@ type Recoverer struct {
 	slots chan struct{} // Config.Parallel of them
 	wake  chan struct{}
 
-	late  time.Duration  // how long a crash stays open after its last leg
-	tasks sync.WaitGroup // fences that wait to fall; Run waits for them
+	late  time.Duration // how long a crash stays open after its last leg
+	byes  time.Duration // how long a fence stands after the last BYE behind it
+	every time.Duration // how often edges are told of a fence
+	blind time.Duration // see blindFor
+	tasks sync.WaitGroup
 	meter meter
 
 	mu     sync.Mutex      // guards the rest
 	deaths []Death         // not begun
 	open   map[string]bool // crashes that this controller recovers, or waits for
-	died   map[bridge.NodeID]int
-	back   map[bridge.NodeID]cameBack
-	moving map[string]bool          // Call-IDs that another node is asked to take
+	seen   map[bridge.NodeID]*presence
+	guards map[bridge.NodeID]*guard
+	barred map[bridge.NodeID]string // epochs of nodes that are behind a fence
+	fates  map[fateKey]fate
 	sticky map[string]bridge.NodeID // where a call or conference goes, so that its legs meet
 	active map[*report]bool         // of the crashes that this controller recovers
 	stats  Stats
@@ -108,21 +112,9 @@ func New(cfg Config) (*Recoverer, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Recoverer{cfg: cfg, late: lateFor, slots: make(chan struct{}, cfg.Parallel), wake: make(chan struct{}, 1),
-		open: map[string]bool{}, died: map[bridge.NodeID]int{}, back: map[bridge.NodeID]cameBack{}, moving: map[string]bool{}, sticky: map[string]bridge.NodeID{}, active: map[*report]bool{}}, nil
-}
-
-// Dead is for the sentinel; it returns at once.
-func (r *Recoverer) Dead(_ context.Context, d Death) {
-	r.mu.Lock()
-	r.deaths = append(r.deaths, d)
-	r.died[d.Node]++
-	clear(r.sticky) // they may lead to the dead node
-	r.mu.Unlock()
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	return &Recoverer{cfg: cfg, late: lateFor, byes: byesOver, every: fenceEvery, blind: blindFor, slots: make(chan struct{}, cfg.Parallel),
+		wake: make(chan struct{}, 1), open: map[string]bool{}, seen: map[bridge.NodeID]*presence{}, guards: map[bridge.NodeID]*guard{},
+		barred: map[bridge.NodeID]string{}, fates: map[fateKey]fate{}, sticky: map[string]bridge.NodeID{}, active: map[*report]bool{}}, nil
 }
 
 // Run recovers until ctx ends; what is under way then is left to another controller.
@@ -136,6 +128,12 @@ func (r *Recoverer) Run(ctx context.Context) error {
 		r.mu.Lock()
 		todo := r.deaths
 		r.deaths = nil
+		for _, g := range r.guards {
+			if !g.running {
+				g.running = true
+				all.Go(func() { g.run(ctx) })
+			}
+		}
 		r.mu.Unlock()
 		for _, d := range todo {
 			all.Go(func() { r.crash(ctx, d, true) }) // a target that dies is a crash beside the one that it was a target of
@@ -165,7 +163,13 @@ func (r *Recoverer) adopt(ctx context.Context) {
 						continue
 					}
 					c, err := readCrash(e.Key, e.Value)
-					if err != nil || !c.Closed.IsZero() || c.Node == "" {
+					if err != nil || c.Node == "" {
+						continue
+					}
+					if c.Settled.IsZero() && r.cfg.Farm.Watched(c.Node) {
+						r.guard(c.Node)
+					}
+					if !c.Closed.IsZero() {
 						continue
 					}
 					all.Go(func() {
@@ -220,21 +224,57 @@ func (r *Recoverer) crash(ctx context.Context, d Death, seen bool) {
 	}
 }
 
-// numbered asks the store which death of its epoch this is, until it answers.
+// numbered asks the store which death of its process this is, until it answers; false if it is none of its own: it was over when we saw it.
 func (r *Recoverer) numbered(ctx context.Context, d *Death, seen bool) bool {
 	for seen {
-		b, err := r.buckets(ctx)
-		if err == nil {
-			err = number(ctx, b.crashes, d)
-		}
-		if err == nil {
+		over, err := r.over(ctx, d)
+		switch {
+		case err == nil && !over:
 			return true
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return false
+		case err == nil && !r.staysDead(ctx, d):
+			r.cfg.Logger.Info("this death was over when it was seen here", "node", d.Node, "epoch", d.Epoch)
+			return false
+		case err == nil:
+			d.Number++
+			continue
 		}
 		r.cfg.Logger.Error("crash is not recovered yet", "node", d.Node, "err", err)
 		sleep(ctx, r.cfg.TakeOver/4)
+	}
+	return true
+}
+
+// over tells that the death of d's number is behind its process already.
+func (r *Recoverer) over(ctx context.Context, d *Death) (bool, error) {
+	b, err := r.buckets(ctx)
+	if err != nil {
+		return false, err
+	}
+	if d.unread { // that the process had come back before is written first
+		next, err := r.returned(ctx, b.crashes, Return{Node: d.Node, Epoch: d.Epoch, SIP: d.SIP})
+		if err != nil {
+			return false, err
+		}
+		d.Number, d.unread = max(d.Number, next), false
+	}
+	c, err := b.crashes.read(ctx, d.key())
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && !c.Returned.IsZero(), err
+}
+
+// staysDead waits for what our own sentinel says of a node that another controller has seen come back.
+func (r *Recoverer) staysDead(ctx context.Context, d *Death) bool {
+	for end := time.Now().Add(settleTime); time.Now().Before(end); {
+		if !sleep(ctx, storePause) {
+			return false
+		}
+		if s, ok := r.view(d.Node); ok && (!s.dead || s.Epoch != d.Epoch) {
+			return false
+		}
 	}
 	return true
 }
@@ -287,11 +327,15 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 	})
 	w := newRescue(r, d, b, log)
 	defer r.tracked(w.rep)()
+	defer r.undecide(key)
 	if before {
 		flush, cancel := context.WithTimeout(work, time.Second)
 		_ = r.cfg.Store.Flush(flush) // what we wrote ourselves, before we lost the lease
 		cancel()
 		if w.former, err = w.rep.resume(work, c.Taken); err != nil {
+			return false, err
+		}
+		if err = w.decided(work); err != nil {
 			return false, err
 		}
 	}
@@ -305,17 +349,21 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 		r.meter.add(spanVerdict, d.At.Sub(d.Since))
 	}
 	log.Warn("crash", "reason", d.Reason, "taken_over", taken)
+	r.guard(d.Node)
 	// Who lives is not fenced, whatever a crash says that only the store tells of (F34).
 	if seen || !r.cfg.Farm.Alive(d.Node, d.SIP) {
 		var beside sync.WaitGroup
 		defer beside.Wait()
+		// What a node whose process is gone said last may wait in an edge's queue, the BYEs of one that was stopped in order for instance: the fence
+		// would swallow them (B45). It can speak into no dialog.
 		if d.Gone {
-			beside.Go(func() { r.fenceLater(work, d, w.rep, log) })
+			beside.Go(func() {
+				if sleep(work, lastWords) && !r.cfg.Farm.Alive(d.Node, d.SIP) {
+					r.fenceFirst(work, d, b.crashes, w.rep, log)
+				}
+			})
 		} else {
-			r.fence(work, d, w.rep, log)
-		}
-		if early, ok := r.backSince(d); ok {
-			r.tasks.Go(func() { r.Back(ctx, early) }) // it was back before its crash was begun
+			r.fenceFirst(work, d, b.crashes, w.rep, log)
 		}
 		beside.Go(func() { r.speak(work, d, b.calls, log) })
 	}
@@ -343,34 +391,17 @@ func (r *Recoverer) buckets(ctx context.Context) (b buckets, err error) {
 	return b, nil
 }
 
-// fence keeps the dead node out at every edge before anybody else speaks in its dialogs (B54). An edge that does not answer has been told as
-// well as possible: calls do not wait for it.
-func (r *Recoverer) fence(ctx context.Context, d Death, rep *report, log *slog.Logger) {
-	if d.SIP == "" {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
-	defer cancel()
-	var all sync.WaitGroup
-	for _, e := range r.cfg.Edges {
-		all.Go(func() {
-			if err := e.Fence(ctx, d.SIP); err != nil {
-				log.Warn("an edge does not fence", "edge", e, "err", err)
-				rep.note("fence at "+e.String(), "failed", err.Error())
-				return
-			}
-			rep.note("fence at "+e.String(), "fenced")
-		})
-	}
-	all.Wait()
-}
-
-// fenceLater is for a node whose process is gone. It can speak into no dialog, and what it said last may wait in an edge's queue: the BYEs of a
-// node that was stopped in order, which the fence would swallow (B45).
-func (r *Recoverer) fenceLater(ctx context.Context, d Death, rep *report, log *slog.Logger) {
-	if sleep(ctx, lastWords) && !r.cfg.Farm.Alive(d.Node, d.SIP) {
-		r.fence(ctx, d, rep, log)
-	}
+// fenceFirst fences before any INVITE, tells the report, and writes that it did.
+func (r *Recoverer) fenceFirst(ctx context.Context, d Death, b book, rep *report, log *slog.Logger) {
+	r.fence(ctx, d, func(e Edge, err error) {
+		if err != nil {
+			log.Warn("an edge does not fence", "edge", e, "err", err)
+			rep.note("fence at "+e.String(), "failed", err.Error())
+			return
+		}
+		rep.note("fence at "+e.String(), "fenced")
+	})
+	r.tasks.Go(func() { r.fenced(ctx, d, b) })
 }
 
 func (r *Recoverer) count(f func(*Stats)) {

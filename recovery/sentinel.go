@@ -26,9 +26,11 @@ type Death struct {
 	At     time.Time // when the verdict fell
 	Reason string
 	Gone   bool // its process is gone: it says nothing any more
+
+	unread bool // it answered before, and no crash in the store says so yet
 }
 
-// Return is a dead node that answers again. Epoch tells whether it is a new process.
+// Return is a node that answers, for the first time or after its death. Epoch tells whether it is a new process.
 type Return struct {
 	Node  bridge.NodeID
 	Epoch string

@@ -39,14 +39,15 @@ type world struct {
 	channel map[string]bridge.NodeID
 	clear   error
 	cleared int
-	old     int // channels that a node still has when it comes back
-	kept    map[string]bool
+	old     []string        // channels that a node still has when it comes back
+	over    []string        // those that were ended
 	living  map[string]bool // SIP addresses
 	packets int64
 	ended   string          // epoch of a process that is gone, though its node lives
 	slow    time.Duration   // phones answer so much later
 	slowly  map[string]bool // Call-IDs that only HOMER knows
 	homer   chan struct{}   // closed when HOMER answers
+	stop    func()          // the recoverer that was started last
 }
 
 func emptyWorld(t *testing.T, nodes ...bridge.NodeID) *world {
@@ -267,16 +268,29 @@ func (w *world) Hangup(_ context.Context, _ bridge.NodeID, channel string) error
 	return nil
 }
 
-func (w *world) Clear(_ context.Context, _ bridge.NodeID, keep map[string]bool) (int, error) {
+func (w *world) Clear(_ context.Context, _ bridge.NodeID, kept func(string) bool) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.cleared++
-	w.kept = keep
-	return w.old - len(keep), w.clear
+	if w.clear != nil {
+		return 0, w.clear
+	}
+	before := len(w.old)
+	w.old = slices.DeleteFunc(w.old, func(id string) bool {
+		if !kept(id) {
+			w.over = append(w.over, id)
+		}
+		return !kept(id)
+	})
+	return before - len(w.old), nil
 }
 
 func (w *world) Fence(_ context.Context, sip string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.fenced = append(w.fenced, sip)
+	if !slices.Contains(w.fenced, sip) {
+		w.fenced = append(w.fenced, sip)
+	}
 	return nil
 }
 
@@ -308,16 +322,40 @@ func (w *world) Comfort(context.Context, string, string, bool) error { return ni
 // recoverer runs one over the world.
 func (w *world) recoverer(cfg Config) *Recoverer {
 	w.t.Helper()
-	cfg.Store, cfg.History, cfg.Farm, cfg.Media, cfg.Edges = w.store, w, w, w, []Edge{w}
+	cfg.Store, cfg.History, cfg.Farm, cfg.Media, cfg.Edges = w.store, w, w, w, append([]Edge{w}, cfg.Edges...)
 	r, err := New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	r.byes, r.every, r.blind = 400*time.Millisecond, 50*time.Millisecond, 600*time.Millisecond // nobody waits for half a minute here
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
-	w.t.Cleanup(func() { cancel(); <-done })
+	w.stop = sync.OnceFunc(func() { cancel(); <-done })
+	w.t.Cleanup(w.stop)
 	return r
+}
+
+// eventually waits for what has to come.
+func (w *world) eventually(what string, ok func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		w.mu.Lock()
+		yes := ok()
+		w.mu.Unlock()
+		if yes {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+func (w *world) set(node bridge.NodeID, healthy bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.healthy[node] = healthy
 }
 
 // crash waits until the crash of a node is done, and returns the result of each leg's Call-ID.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -109,7 +111,7 @@ func runDrain(e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := post(admin, "/drain", nil); err != nil {
+	if err := post(context.Background(), admin, "/drain", nil); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "%s drains: no new calls\n", admin)
@@ -121,7 +123,7 @@ func runReload(e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := post(admin, "/reload", nil); err != nil {
+	if err := post(context.Background(), admin, "/reload", nil); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "%s has read its configuration again\n", admin)
@@ -151,7 +153,7 @@ func runFarmNodes(e *env, verb string) error {
 		return err
 	}
 	if verb != "list" {
-		if err := post(admin, "/farm/"+verb, url.Values{"node": {node}}); err != nil {
+		if err := post(context.Background(), admin, "/farm/"+verb, url.Values{"node": {node}}); err != nil {
 			return err
 		}
 	}
@@ -168,8 +170,12 @@ func runFarmNodes(e *env, verb string) error {
 }
 
 // post asks the admin port to do something; a refusal is an error with its reason.
-func post(admin netip.AddrPort, path string, q url.Values) error {
-	resp, err := adminClient().Post("http://"+admin.String()+path+"?"+q.Encode(), "", nil)
+func post(ctx context.Context, admin netip.AddrPort, path string, q url.Values) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+admin.String()+path+"?"+q.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := adminClient().Do(req)
 	if err != nil {
 		return fmt.Errorf("post %s to the admin port: %w (allowed: --admin IP:PORT of a running rtcedge)", path, err)
 	}
@@ -181,8 +187,10 @@ func post(admin netip.AddrPort, path string, q url.Values) error {
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return fmt.Errorf("post %s: the role at %s has no such action", path, admin)
 	}
-	return fmt.Errorf("%s refused %s: %s", admin, path, strings.TrimSpace(string(body)))
+	return fmt.Errorf("%s %w %s: %s", admin, errRefused, path, strings.TrimSpace(string(body)))
 }
+
+var errRefused = errors.New("refused")
 
 func adminClient() *http.Client { return &http.Client{Timeout: 5 * time.Second} }
 

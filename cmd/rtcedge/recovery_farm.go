@@ -70,7 +70,7 @@ func (f *ariFarm) follow(ctx context.Context) error {
 	return nil
 }
 
-// Healthy are those that live, are not drained, and that the bridge role controls: a channel that is answered before it has the event stream of its
+// Healthy are those that live, are neither drained nor behind a fence, and that the bridge role controls: a channel that is answered before it has the event stream of its
 // node (that process's, not the one's before) meets no application, and Asterisk ends it, with a BYE in the dialog.
 func (f *ariFarm) Healthy(role string) []bridge.NodeID {
 	f.mu.Lock()
@@ -78,26 +78,11 @@ func (f *ariFarm) Healthy(role string) []bridge.NodeID {
 	var out []bridge.NodeID
 	for _, n := range f.sentinel.Nodes() {
 		rec := f.records[n.ID]
-		if n.ID != "" && n.Verdict == recovery.Alive.String() && slices.Contains(n.Roles, role) && rec.State == bridge.NodeUp && sameStart(rec.Epoch, n.Epoch) {
+		if n.ID != "" && n.Verdict == recovery.Alive.String() && slices.Contains(n.Roles, role) && rec.State == bridge.NodeUp && !rec.Fenced && bridge.SameStart(rec.Epoch, n.Epoch) {
 			out = append(out, n.ID)
 		}
 	}
 	return out
-}
-
-// sameStart compares two forms of the time of a process's start: the bridge role's, and ARI's own.
-func sameStart(a, b string) bool {
-	t, err1 := startTime(a)
-	u, err2 := startTime(b)
-	return a == b || err1 == nil && err2 == nil && t.Equal(u)
-}
-
-func startTime(text string) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		t, err = time.Parse("2006-01-02T15:04:05.999-0700", text)
-	}
-	return t, err
 }
 
 func (f *ariFarm) Runs(node bridge.NodeID, epoch string) bool {
@@ -159,33 +144,25 @@ func (f *ariFarm) Hangup(ctx context.Context, node bridge.NodeID, channel string
 	return err
 }
 
-func (f *ariFarm) Clear(ctx context.Context, node bridge.NodeID, keep map[string]bool) (ended int, err error) {
+func (f *ariFarm) Clear(ctx context.Context, node bridge.NodeID, kept func(channel string) bool) (ended int, err error) {
 	client, err := f.client(node)
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	gone := map[string]bool{}
-	for {
-		channels, err := client.Channels(ctx)
-		if err != nil {
-			return len(gone), err
+	channels, err := client.Channels(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, ch := range channels {
+		if kept(ch.ID) {
+			continue
 		}
-		channels = slices.DeleteFunc(channels, func(ch ari.Channel) bool { return keep[ch.ID] })
-		if len(channels) == 0 {
-			return len(gone), nil
-		}
-		for _, ch := range channels {
-			gone[ch.ID] = true
-			if err := client.Hangup(ctx, ch.ID, 16); err != nil && !errors.Is(err, ari.ErrNotFound) {
-				return len(gone), err
-			}
-		}
-		if !sleep(200*time.Millisecond, nil) || ctx.Err() != nil {
-			return len(gone), fmt.Errorf("%d channels are left: %w", len(channels), ctx.Err())
+		ended++
+		if err := client.Hangup(ctx, ch.ID, 16); err != nil && !errors.Is(err, ari.ErrNotFound) {
+			return ended, err
 		}
 	}
+	return ended, nil
 }
 
 // ngMedia fills the silence by media's own commands.
@@ -240,10 +217,14 @@ type adminEdge netip.AddrPort
 
 func (a adminEdge) String() string { return netip.AddrPort(a).String() }
 
-func (a adminEdge) Fence(_ context.Context, sip string) error {
-	return post(netip.AddrPort(a), "/farm/fence", url.Values{"node": {sip}})
+func (a adminEdge) Fence(ctx context.Context, sip string) error {
+	return post(ctx, netip.AddrPort(a), "/farm/fence", url.Values{"node": {sip}})
 }
 
-func (a adminEdge) Unfence(_ context.Context, sip string) error {
-	return post(netip.AddrPort(a), "/farm/up", url.Values{"node": {sip}})
+// Unfence lifts the fence and nothing else: the operator's drain stays. An edge that does not have the node has no fence for it.
+func (a adminEdge) Unfence(ctx context.Context, sip string) error {
+	if err := post(ctx, netip.AddrPort(a), "/farm/unfence", url.Values{"node": {sip}}); !errors.Is(err, errRefused) {
+		return err
+	}
+	return nil
 }

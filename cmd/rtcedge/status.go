@@ -116,7 +116,8 @@ func farmActions(p *sip.Proxy) map[string]func(url.Values) error {
 			return nil
 		}
 	}
-	return map[string]func(url.Values) error{"/farm/drain": act(p.Farms().Drain), "/farm/up": act(p.Farms().Up), "/farm/fence": act(p.Farms().Fence)}
+	return map[string]func(url.Values) error{"/farm/drain": act(p.Farms().Drain), "/farm/up": act(p.Farms().Up), "/farm/fence": act(p.Farms().Fence),
+		"/farm/unfence": act(p.Farms().Unfence)}
 }
 
 // callEndLog writes one line for each ended call, with its quality.

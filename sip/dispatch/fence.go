@@ -26,6 +26,17 @@ func (s *Set) Fence(name string, now time.Time) int {
 	})
 }
 
+// Unfence lets the node in again, as Up does, and leaves its drain as it is.
+func (s *Set) Unfence(name string, now time.Time) int {
+	return s.named(name, now, func(n *Node, whole bool) bool {
+		if whole {
+			return false
+		}
+		s.unfenceLocked(n, now)
+		return true
+	})
+}
+
 // unfenceLocked takes a fence down. The node must answer its probes before it gets anything: nobody knows in what state it comes back.
 func (s *Set) unfenceLocked(n *Node, now time.Time) {
 	if !n.fenced.Swap(false) || s.cfg.NoProbes {
