@@ -34,7 +34,7 @@ type ReceiverConfig struct {
 	// AuthKey must be in every packet (chunk 0x0e). It travels in clear. Default: not asked for.
 	AuthKey string
 
-	// MaxConns bounds the TCP connections; more are closed at once. Default 256.
+	// MaxConns bounds the TCP connections. One more ends the oldest of those that have brought no packet yet; where all have it is closed itself. Default 256.
 	MaxConns int
 
 	// Handle gets each packet, whose bytes are borrowed until it returns. It is called from several goroutines and must be fast: what it takes
@@ -48,7 +48,8 @@ type ReceiverConfig struct {
 // Chosen by us.
 const (
 	defaultConns  = 256
-	receiveBuffer = 8 << 20          // the kernel may give less (rmem_max); its default of 208 KiB loses bursts of 2000 packets
+	receiveBuffer = 8 << 20 // the kernel may give less (rmem_max); its default of 208 KiB loses bursts of 2000 packets
+	maxPause      = 100 * time.Millisecond
 	idleTimeout   = 10 * time.Minute // a TCP sender that says nothing for so long is gone
 )
 
@@ -60,7 +61,7 @@ const (
 	RejectFault  Reject = iota // no HEP3 packet
 	RejectSource               // not from an allowed network
 	RejectKey                  // without the key
-	RejectConns                // a connection too many
+	RejectConns                // a connection too many: it, or the oldest that said nothing, was closed
 	NumRejects
 )
 
@@ -89,8 +90,9 @@ type Receiver struct {
 	seen    atomic.Uint64
 	reject  [NumRejects]atomic.Uint64
 
-	mu    sync.Mutex // guards conns
+	mu    sync.Mutex // guards the rest
 	conns map[net.Conn]bool
+	mute  []net.Conn // those without a packet so far, oldest first
 }
 
 // NewReceiver opens the sockets; nothing is read before Run.
@@ -176,14 +178,17 @@ func (r *Receiver) close() {
 
 func (r *Receiver) datagrams(c net.PacketConn) {
 	buf := make([]byte, MaxPacket)
-	for {
+	for pause := time.Duration(0); ; {
 		n, from, err := c.ReadFrom(buf)
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil {
-			continue // an ICMP error of nobody in particular
+		if err != nil { // an ICMP error of nobody in particular; one that repeats is not asked for as fast as it comes
+			time.Sleep(pause)
+			pause = min(2*pause+time.Millisecond, maxPause)
+			continue
 		}
+		pause = 0
 		if !r.allowed(from) {
 			r.reject[RejectSource].Add(1)
 			continue
@@ -207,13 +212,7 @@ func (r *Receiver) accept(l net.Listener, all *sync.WaitGroup) {
 			_ = c.Close()
 			continue
 		}
-		r.mu.Lock()
-		full := len(r.conns) >= r.cfg.MaxConns
-		if !full {
-			r.conns[c] = true
-		}
-		r.mu.Unlock()
-		if full {
+		if !r.admit(c) {
 			r.reject[RejectConns].Add(1)
 			_ = c.Close()
 			continue
@@ -221,18 +220,45 @@ func (r *Receiver) accept(l net.Listener, all *sync.WaitGroup) {
 		all.Go(func() {
 			r.stream(c)
 			_ = c.Close()
-			r.mu.Lock()
-			delete(r.conns, c)
-			r.mu.Unlock()
+			r.heard(c, true)
 		})
 	}
 }
 
-// stream reads packet after packet. After one that cannot be read nobody knows where the next begins.
+// admit makes room for a connection: whoever says nothing cannot keep others out.
+func (r *Receiver) admit(c net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.conns) >= r.cfg.MaxConns {
+		if len(r.mute) == 0 {
+			return false
+		}
+		r.reject[RejectConns].Add(1)
+		_ = r.mute[0].Close()
+		delete(r.conns, r.mute[0])
+		r.mute = r.mute[1:]
+	}
+	r.conns[c] = true
+	r.mute = append(r.mute, c)
+	return true
+}
+
+// heard notes that a connection brought a packet, or that it is over.
+func (r *Receiver) heard(c net.Conn, over bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mute = slices.DeleteFunc(r.mute, func(m net.Conn) bool { return m == c })
+	if over {
+		delete(r.conns, c)
+	}
+}
+
+// stream reads packet after packet. After a header that is none nobody knows where the next one begins; a packet that says wrong things in itself is
+// counted and left out.
 func (r *Receiver) stream(c net.Conn) {
 	in := bufio.NewReaderSize(c, 64<<10)
 	buf := make([]byte, MaxPacket)
-	for {
+	for heard := false; ; {
 		if c.SetReadDeadline(time.Now().Add(idleTimeout)) != nil {
 			return
 		}
@@ -247,25 +273,40 @@ func (r *Receiver) stream(c net.Conn) {
 		if _, err := io.ReadFull(in, buf[headerLen:n]); err != nil {
 			return
 		}
-		if !r.take(buf[:n]) {
+		switch r.take(buf[:n]) {
+		case taken:
+			if !heard {
+				heard = true
+				r.heard(c, false)
+			}
+		case strange:
 			return
 		}
 	}
 }
 
-func (r *Receiver) take(b []byte) bool {
+// verdict is what became of a packet.
+type verdict uint8
+
+const (
+	taken   verdict = iota
+	faulty          // it cannot be read
+	strange         // without the key
+)
+
+func (r *Receiver) take(b []byte) verdict {
 	p, fault := Parse(b)
 	if fault != FaultNone {
 		r.reject[RejectFault].Add(1)
-		return false
+		return faulty
 	}
 	if r.cfg.AuthKey != "" && subtle.ConstantTimeCompare(p.AuthKey, []byte(r.cfg.AuthKey)) != 1 {
 		r.reject[RejectKey].Add(1)
-		return false
+		return strange
 	}
 	r.seen.Add(1)
 	r.cfg.Handle(p)
-	return true
+	return taken
 }
 
 func (r *Receiver) allowed(from net.Addr) bool {

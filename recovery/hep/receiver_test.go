@@ -1,9 +1,12 @@
 package hep
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rtcedge/internal/testrun"
@@ -115,4 +118,88 @@ func TestReceiverBoundsConnections(t *testing.T) {
 	if st := r.Stats(); st.Conns != 1 || st.Rejected[RejectConns] != 1 {
 		t.Errorf("%+v", st)
 	}
+}
+
+// TestF34SilentStrangersKeepNobodyOut: whoever connects and says nothing, or nothing that can be read, gives way to those who come later; a sender that was
+// heard stays.
+func TestF34SilentStrangersKeepNobodyOut(t *testing.T) {
+	r, got := receive(t, ReceiverConfig{MaxConns: 4, AuthKey: "secret"})
+	edge := send(t, r.Addrs()[1], packetFor(t, "one", "secret"))
+	want(t, got, "one")
+	waitFor(t, "the sender was heard", func() bool { r.mu.Lock(); defer r.mu.Unlock(); return len(r.mute) == 0 })
+	var strangers []net.Conn
+	for i := range 12 {
+		c := send(t, r.Addrs()[1])
+		if i%2 == 0 {
+			if _, err := c.Write(faultyPacket(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		strangers = append(strangers, c)
+	}
+	second := send(t, r.Addrs()[1], packetFor(t, "two", "secret"))
+	want(t, got, "two")
+	for _, c := range strangers[:9] {
+		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("the oldest that says nothing stays: %v", err)
+		}
+	}
+	for n, c := range []net.Conn{edge, second} {
+		if _, err := c.Write(packetFor(t, "again", "secret")); err != nil {
+			t.Errorf("sender %d: %v", n, err)
+		}
+		want(t, got, "again")
+	}
+	if st := r.Stats(); st.Conns != 4 || st.Rejected[RejectConns] != 10 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// faultyPacket has a right length and a chunk that ends behind it.
+func faultyPacket(t *testing.T) []byte {
+	t.Helper()
+	b := packetFor(t, "faulty", "secret")
+	b[headerLen+4] = 0xff
+	return b
+}
+
+// TestB53FaultInAPacketEndsNoStream: where the next packet begins is known, so it is read.
+func TestB53FaultInAPacketEndsNoStream(t *testing.T) {
+	r, got := receive(t, ReceiverConfig{})
+	send(t, r.Addrs()[1], packetFor(t, "one", ""), faultyPacket(t), packetFor(t, "two", ""))
+	want(t, got, "one", "two")
+	if st := r.Stats(); st.Rejected[RejectFault] != 1 || st.Received != 2 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// broken is a socket whose reads fail, until it is closed.
+type broken struct {
+	net.PacketConn
+	reads  int
+	closed chan struct{}
+}
+
+func (b *broken) ReadFrom([]byte) (int, net.Addr, error) {
+	b.reads++
+	select {
+	case <-b.closed:
+		return 0, nil, net.ErrClosed
+	default:
+		return 0, nil, errors.New("no buffer space available")
+	}
+}
+
+// TestB53SocketErrorThatRepeats takes no core for itself.
+func TestB53SocketErrorThatRepeats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &broken{closed: make(chan struct{})}
+		r := &Receiver{}
+		time.AfterFunc(10*time.Second, func() { close(b.closed) })
+		r.datagrams(b)
+		if b.reads < 90 || b.reads > 120 {
+			t.Errorf("%d reads in 10 s", b.reads)
+		}
+	})
 }
