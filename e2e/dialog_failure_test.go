@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -12,10 +13,10 @@ import (
 // TestB61Failure has recoveries fail in every way. The phone still holds the dialog: it gets a BYE in it, but for a 481, after which
 // there is nothing to end, and a 491, after which the recovery comes again.
 func TestB61Failure(t *testing.T) {
-	refused := func(status int, reason string, bye bool) func(*testing.T, *line, *asterisk) {
+	refused := func(status int, reason string, bye bool, extra ...rawphone.Field) func(*testing.T, *line, *asterisk) {
 		return func(t *testing.T, l *line, b *asterisk) {
 			inv := l.recover(t, b, nil)
-			l.respond(t, inv, status, reason, "")
+			l.respond(t, inv, status, reason, "", extra...)
 			l.viaRoute(t, l.take(t, "ACK", 5*time.Second, isRequest("ACK")))
 			l.gone(t, b)
 			if !bye {
@@ -31,6 +32,49 @@ func TestB61Failure(t *testing.T) {
 		"486": refused(486, "Busy Here", true),
 		"500": refused(500, "Server Internal Error", true),
 		"603": refused(603, "Decline", true),
+		"302": refused(302, "Moved Temporarily", true, rawphone.Field{Name: "Contact", Value: "<sip:elsewhere@127.9.9.9:5060>"}),
+		"401": refused(401, "Unauthorized", true, rawphone.Field{Name: "WWW-Authenticate", Value: `Digest realm="r", nonce="n", algorithm=MD5`}),
+		"407": refused(407, "Proxy Authentication Required", true, rawphone.Field{Name: "Proxy-Authenticate", Value: `Digest realm="r", nonce="n", algorithm=MD5`}),
+		"200 with an SDP that does not fit": func(t *testing.T, l *line, b *asterisk) {
+			inv := l.recover(t, b, nil)
+			l.respond(t, inv, 200, "OK", strings.NewReplacer("RTP/AVP 0 101", "RTP/AVP 3", "a=rtpmap:0 PCMU/8000\r\n", "", "a=rtpmap:101 telephone-event/8000\r\n", "",
+				"a=fmtp:101 0-15\r\n", "").Replace(l.Media().SDP("sendrecv"))) // GSM was not offered
+			l.take(t, "ACK", 5*time.Second, isRequest("ACK"))
+			l.goodbye(t)
+			l.gone(t, b)
+		},
+		"200 without SDP": func(t *testing.T, l *line, b *asterisk) {
+			inv := l.recover(t, b, nil)
+			l.respond(t, inv, 200, "OK", "")
+			l.take(t, "ACK", 5*time.Second, isRequest("ACK"))
+			l.goodbye(t)
+			l.gone(t, b)
+		},
+		"BYE after a hangup": func(t *testing.T, l *line, b *asterisk) { // the channel is gone, the INVITE is not
+			inv := l.recover(t, b, nil)
+			if _, err := b.ari("DELETE", "channels/"+l.id, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			l.gone(t, b)
+			if ok := l.ask(t, "BYE", ""); ok.Status() != 200 {
+				t.Errorf("BYE: %s", ok.Start)
+			}
+			l.respond(t, inv, 481, "Call/Transaction Does Not Exist", "")
+			l.take(t, "ACK", 5*time.Second, isRequest("ACK"))
+			l.silence(t, "BYE", 500*time.Millisecond, isRequest("BYE"))
+		},
+		"BYE before any answer": hungUp(0, 481, "Call/Transaction Does Not Exist"),
+		"BYE after 100":         hungUp(100, 487, "Request Terminated"),
+		"BYE after 180":         hungUp(180, 487, "Request Terminated"),
+		"BYE, because the 200 was lost": func(t *testing.T, l *line, b *asterisk) {
+			inv := l.recover(t, b, nil)
+			if ok := l.ask(t, "BYE", ""); ok.Status() != 200 {
+				t.Errorf("BYE: %s", ok.Start)
+			}
+			l.respond(t, inv, 200, "OK", l.Media().SDP("sendrecv")) // sent again, for no ACK came
+			l.take(t, "ACK", 5*time.Second, isRequest("ACK"))
+			l.gone(t, b)
+		},
 		"hangup": func(t *testing.T, l *line, b *asterisk) {
 			inv := l.recover(t, b, nil)
 			l.respond(t, inv, 100, "Trying", "")
@@ -92,6 +136,56 @@ func TestB61Failure(t *testing.T) {
 			l.gone(t, b)
 		},
 	})
+}
+
+// hungUp has the phone say BYE while the recovery's INVITE has no final answer, or only a provisional one. Its BYE gets 200, the channel ends, and nobody
+// sends another.
+func hungUp(provisional, status int, reason string) func(*testing.T, *line, *asterisk) {
+	return func(t *testing.T, l *line, b *asterisk) {
+		inv := l.recover(t, b, nil)
+		if provisional > 0 {
+			l.respond(t, inv, provisional, "On its way", "")
+			if _, err := b.ari("GET", "channels/"+l.id, nil, nil); err != nil { // it has come: both are read by one thread
+				t.Fatal(err)
+			}
+		}
+		if ok := l.ask(t, "BYE", ""); ok.Status() != 200 {
+			t.Errorf("BYE: %s", ok.Start)
+		}
+		l.gone(t, b)
+		l.respond(t, inv, status, reason, "")
+		l.take(t, "ACK", 5*time.Second, isRequest("ACK"))
+		l.silence(t, "BYE", 500*time.Millisecond, isRequest("BYE"))
+	}
+}
+
+// TestB61GivenUp gives calls back to the node that had ended them itself: its BYE found nobody, and its dialog is still there.
+func TestB61GivenUp(t *testing.T) {
+	b := startPatched(t)
+	for _, r := range bothRoles {
+		l := newLine(t, b.SIP, 2)
+		l.call(t, b, r)
+		for _, id := range b.channels(t) {
+			if _, err := b.ari("DELETE", "channels/"+id, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bye := l.take(t, "BYE", 5*time.Second, isRequest("BYE")) // has no answer
+		becomes(t, "the channel is gone", 5*time.Second, func() bool { return len(b.channels(t)) == 0 })
+		l.d.Refresh(bye)
+		l.recovered(t, b)
+		l.echoes(t)
+		if ok := l.ask(t, "INVITE", l.Media().SDP("sendonly")); ok.Status() != 200 {
+			t.Errorf("%s: hold: %s", r, ok.Start)
+		}
+		if err := l.Ack(l.d); err != nil {
+			t.Fatal(err)
+		}
+		if ok := l.ask(t, "BYE", ""); ok.Status() != 200 {
+			t.Errorf("%s: BYE: %s", r, ok.Start)
+		}
+		l.gone(t, b)
+	}
 }
 
 // goodbye wants the BYE that ends the old dialog, with the next CSeq, and answers it.

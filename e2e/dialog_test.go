@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -127,7 +128,11 @@ func (a *asterisk) ari(method, path string, body, out any) (int, error) {
 
 // originate places a channel that goes to Echo when it is answered.
 func (a *asterisk) originate(id, uri string, variables map[string]string) error {
-	status, err := a.ari("POST", "channels", map[string]any{"endpoint": "PJSIP/edge/" + uri, "extension": "echo", "context": "calls",
+	return a.originateTo("echo", id, uri, variables)
+}
+
+func (a *asterisk) originateTo(extension, id, uri string, variables map[string]string) error {
+	status, err := a.ari("POST", "channels", map[string]any{"endpoint": "PJSIP/edge/" + uri, "extension": extension, "context": "calls",
 		"priority": 1, "channelId": id, "callerId": `"Farm" <4711>`, "timeout": 60, "variables": variables}, nil)
 	if err == nil && status != 200 {
 		err = fmt.Errorf("POST /channels: %d", status)
@@ -181,6 +186,7 @@ type line struct {
 	d    *rawphone.Dialog
 	hops []string // Record-Route of the hops in front, as a request has them
 	id   string   // of the channel that recovery makes
+	with string   // extension that it enters; "" is echo
 }
 
 // newLine runs a phone whose requests go to an Asterisk. hops is how many Record-Routes are in front of it.
@@ -318,7 +324,7 @@ func (l *line) recover(t *testing.T, b *asterisk, change map[string]string) *raw
 	for name, value := range change {
 		v["PJSIP_RECOVERY_"+name] = value
 	}
-	if err := b.originate(l.id, l.target(), v); err != nil {
+	if err := b.originateTo(cmp.Or(l.with, "echo"), l.id, l.target(), v); err != nil {
 		t.Fatal(err)
 	}
 	inv := l.take(t, "INVITE of the recovery", 5*time.Second, isRequest("INVITE"))
