@@ -32,8 +32,8 @@ type Witness uint8
 // The witnesses.
 const (
 	Process   Witness = iota // the process on this machine: Good, Refused (gone), Silent (stopped)
-	Host                     // its kernel: does it take TCP connections on the ARI port
-	ARI                      // GET /ari/asterisk/ping
+	Host                     // its kernel: does it take TCP connections on the ARI port, or is one open that answers
+	ARI                      // its event stream; where that does not answer, GET /ari/asterisk/ping
 	Options                  // SIP OPTIONS
 	witnesses                // their number
 )

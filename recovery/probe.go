@@ -49,6 +49,7 @@ type prober struct {
 	host   string                         // IP:PORT of ARI
 	client *http.Client
 	pid    int // of the process while it lived
+	stream stream
 }
 
 func newProber(t Target) (*prober, error) {
@@ -60,7 +61,7 @@ func newProber(t Target) (*prober, error) {
 	if _, _, err := net.SplitHostPort(host); err != nil {
 		return nil, fmt.Errorf("farm node %q: %w", t.ARI, err)
 	}
-	p := &prober{target: t, host: host, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}}
+	p := &prober{target: t, host: host, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}, stream: newStream()}
 	if t.SIP.IsValid() {
 		p.sip.Store(&t.SIP)
 	}
@@ -82,6 +83,10 @@ func (p *prober) look(ctx context.Context, report func(glimpse)) {
 	go func() { options <- p.options(ctx) }()
 	ari := make(chan [2]Sign, 1)
 	go func() {
+		if p.pong(ctx) {
+			ari <- [2]Sign{Good, Good}
+			return
+		}
 		host := p.connect(ctx)
 		if host == Good {
 			ari <- [2]Sign{host, p.ping(ctx)}

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -51,6 +52,7 @@ type SentinelConfig struct {
 // Sentinel watches farm nodes.
 type Sentinel struct {
 	cfg   SentinelConfig
+	app   string // ARI's name for who follows the streams: a second one of the same name would take them over
 	nodes []*watched
 
 	mu      sync.Mutex // guards the rest, and the status of all nodes
@@ -98,7 +100,7 @@ func NewSentinel(cfg SentinelConfig) (*Sentinel, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Sentinel{cfg: cfg}
+	s := &Sentinel{cfg: cfg, app: "rtcedge-sentinel-" + strings.ToLower(rand.Text()[:8])}
 	for _, t := range cfg.Nodes {
 		p, err := newProber(t)
 		if err != nil {
@@ -145,6 +147,7 @@ func (s *Sentinel) watch(ctx context.Context, n *watched) {
 	defer look.Stop()
 	glance := time.NewTicker(glanceEvery)
 	defer glance.Stop()
+	looks.Go(func() { n.prober.follow(ctx, s.app) })
 	looks.Go(func() { n.prober.look(ctx, report) })
 	ran := time.Now()
 	for {
@@ -152,6 +155,9 @@ func (s *Sentinel) watch(ctx context.Context, n *watched) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
+			looks.Go(func() { n.prober.look(ctx, report) })
+		case <-n.prober.stream.broken:
+			n.detector.see(time.Now(), Process, n.prober.process())
 			looks.Go(func() { n.prober.look(ctx, report) })
 		case <-glance.C:
 			n.detector.see(time.Now(), Process, n.prober.process())

@@ -7,24 +7,66 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"rtcedge/internal/testrun"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
+
+	"rtcedge/internal/testrun"
 )
 
 // node is a farm node as far as a sentinel sees one: real sockets that can be closed, and a program that can fall silent.
 type node struct {
-	t      *testing.T
-	http   *http.Server
-	ln     net.Listener
+	t    *testing.T
+	http *http.Server
+	net.Listener
 	sip    net.PacketConn
 	epoch  atomic.Value
 	silent atomic.Bool // takes connections and datagrams, answers none
+	pings  atomic.Int64
 	done   sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+// stallable is a connection of a node: what comes while it is silent is answered when it goes on.
+type stallable struct {
+	net.Conn
+	n *node
+}
+
+func (c stallable) Read(b []byte) (int, error) {
+	size, err := c.Conn.Read(b)
+	for err == nil && c.n.silent.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	return size, err
+}
+
+// Accept makes the node the listener of its own server.
+func (n *node) Accept() (net.Conn, error) {
+	c, err := n.Listener.Accept()
+	if err == nil {
+		n.mu.Lock()
+		n.conns = append(n.conns, c)
+		n.mu.Unlock()
+		c = stallable{c, n}
+	}
+	return c, err
+}
+
+// follow is ARI's event stream.
+func (n *node) follow(w http.ResponseWriter, r *http.Request) {
+	if c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"ari"}}); err == nil {
+		for err == nil {
+			_, _, err = c.Read(r.Context())
+		}
+	}
 }
 
 func startNode(t *testing.T, id, at, epoch string) *node {
@@ -32,7 +74,7 @@ func startNode(t *testing.T, id, at, epoch string) *node {
 	n := &node{t: t}
 	n.epoch.Store(epoch)
 	var err error
-	if n.ln, err = net.Listen("tcp", at); err != nil {
+	if n.Listener, err = net.Listen("tcp", at); err != nil {
 		t.Fatal(err)
 	}
 	if n.sip, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
@@ -52,7 +94,8 @@ func startNode(t *testing.T, id, at, epoch string) *node {
 			fmt.Fprint(w, text())
 		}
 	}
-	mux.Handle("/ari/asterisk/ping", answer(func() string { return `{"ping":"pong"}` }))
+	mux.Handle("/ari/asterisk/ping", answer(func() string { n.pings.Add(1); return `{"ping":"pong"}` }))
+	mux.HandleFunc("/ari/events", n.follow)
 	mux.Handle("/ari/asterisk/info", answer(func() string {
 		return fmt.Sprintf(`{"system":{"entity_id":"7a:d6:6c:1f:79:db"},"status":{"startup_time":%q}}`, n.epoch.Load())
 	}))
@@ -61,7 +104,7 @@ func startNode(t *testing.T, id, at, epoch string) *node {
 		answer(func() string { return fmt.Sprintf(`{"value":%q}`, value) })(w, r)
 	})
 	n.http = &http.Server{Handler: mux}
-	n.done.Go(func() { _ = n.http.Serve(n.ln) })
+	n.done.Go(func() { _ = n.http.Serve(n) })
 	n.done.Go(func() {
 		buf := make([]byte, 2048)
 		for {
@@ -82,11 +125,16 @@ func startNode(t *testing.T, id, at, epoch string) *node {
 func (n *node) kill() {
 	_ = n.sip.Close()
 	_ = n.http.Close()
+	n.mu.Lock()
+	for _, c := range n.conns { // those of WebSockets, which the server does not know any more
+		_ = c.Close()
+	}
+	n.mu.Unlock()
 	n.done.Wait()
 }
 
 func (n *node) target() Target {
-	return Target{ARI: "http://" + n.ln.Addr().String(), User: "rtcedge", Password: "secret"}
+	return Target{ARI: "http://" + n.Addr().String(), User: "rtcedge", Password: "secret"}
 }
 
 // watch runs a sentinel over nodes and returns what it says.
@@ -123,7 +171,7 @@ func alive(t *testing.T, s *Sentinel, count int) {
 // TestB44Sentinel: a killed node and a hanging one are said dead, once, with their epoch; a new process under the same name is a return.
 func TestB44Sentinel(t *testing.T) {
 	a, b := startNode(t, "call1", "127.0.0.1:0", "epoch-1"), startNode(t, "call2", "127.0.0.1:0", "epoch-2")
-	at := a.ln.Addr().String()
+	at := a.Addr().String()
 	deaths, returns, s := watch(t, a.target(), b.target())
 	alive(t, s, 2)
 
@@ -148,6 +196,56 @@ func TestB44Sentinel(t *testing.T) {
 	select {
 	case d := <-deaths:
 		t.Errorf("a third death: %+v", d)
+	default:
+	}
+}
+
+// TestB44Stream: a node whose event stream answers is asked over no connection beside it; a stream that breaks is looked after at once, and a node that
+// only closed it lives on.
+func TestB44Stream(t *testing.T) {
+	n := startNode(t, "call1", "127.0.0.1:0", "epoch-1")
+	deaths, _, s := watch(t, n.target())
+	alive(t, s, 1)
+	connections := func() int {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return len(n.conns)
+	}
+	for end := time.Now().Add(10 * time.Second); s.nodes[0].prober.stream.conn.Load() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("no event stream was opened")
+		}
+	}
+	quiet := false // a machine that stands still for pongWait makes it ask in all ways, and tries again
+	for range 20 {
+		before := connections()
+		time.Sleep(3 * probeEvery)
+		if quiet = connections() == before; quiet {
+			break
+		}
+	}
+	if !quiet {
+		t.Error("connections are made beside a stream that answers")
+	}
+	n.mu.Lock()
+	for _, c := range n.conns {
+		_ = c.Close()
+	}
+	n.mu.Unlock()
+	before := n.pings.Load()
+	for end := time.Now().Add(10 * time.Second); n.pings.Load() == before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nobody looks after a broken stream")
+		}
+	}
+	for end := time.Now().Add(10 * time.Second); s.nodes[0].prober.stream.conn.Load() == nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the stream is not opened again")
+		}
+	}
+	select {
+	case d := <-deaths:
+		t.Errorf("a node that closed its stream: %+v", d)
 	default:
 	}
 }
