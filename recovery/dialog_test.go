@@ -480,6 +480,26 @@ func newestContact(p sipPlay, left []Message, full Dialog) string {
 	return theirs.contact
 }
 
+// TestB48Parse: what is refused because two readers could take it in two ways, and what is not.
+func TestB48Parse(t *testing.T) {
+	head := "INVITE sip:x SIP/2.0\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: i\r\nCSeq: 1 INVITE\r\n"
+	for add, want := range map[string]error{
+		"": nil, "Contact: \r\n": nil, "Record-Route:\r\n": nil, "Contact: *\r\n": nil, "Content-Type: \r\n": nil, "X-Any:\r\n": nil, "Contact: <sip:a@b>\r\nm: <sip:c@d>\r\n": nil,
+		"Call-ID: i\r\n": errTwice, "i: j\r\n": errTwice, "f: <sip:a@b>\r\n": errTwice, "t: <sip:a@b>\r\n": errTwice, "CSeq: 1 INVITE\r\n": errTwice,
+		"Content-Type: a\r\nc: b\r\n": errTwice, "l: 0\r\nContent-Length: 0\r\n": errTwice,
+		"Contact: x\r\n": errField, "no colon\r\n": errField, "Content-Length: x\r\n": errField, "Content-Length: 5\r\n": errCut,
+	} {
+		if _, err := parse(head + add + "\r\nabc"); !errors.Is(err, want) || err != nil && want == nil {
+			t.Errorf("%q: %v, want %v", add, err, want)
+		}
+	}
+	for _, cut := range []string{"From: <sip:a@b>;tag=1\r\n", "To: <sip:c@d>\r\n", "Call-ID: i\r\n", "CSeq: 1 INVITE\r\n"} {
+		if _, err := parse(strings.Replace(head, cut, "", 1) + "\r\n"); !errors.Is(err, errMissing) {
+			t.Errorf("without %q: %v", cut, err)
+		}
+	}
+}
+
 // FuzzParse wants no panic, and of what is read that it can stand in a variable of the channel.
 func FuzzParse(f *testing.F) {
 	for _, p := range loadPlays(f, "testdata/b48.txt") {
@@ -498,4 +518,28 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkRebuild is what a dialog takes whose messages were captured on both sides of the edge, with a farm of four.
+func BenchmarkRebuild(b *testing.B) {
+	var ev Evidence
+	for _, p := range loadPlays(b, "testdata/b48.txt") {
+		if p.name == "re-INVITE, INFO, UPDATE and OPTIONS of the far end, the node called" {
+			ev = p.ev
+		}
+	}
+	for _, m := range ev.Messages {
+		m.Source, m.Destination = phoneAddr, edgeAddr
+		ev.Messages = append(ev.Messages, m)
+	}
+	for n := range byte(2) {
+		ev.Farm = append(ev.Farm, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 20 + n}), 5080))
+	}
+	b.ReportMetric(float64(len(ev.Messages)), "messages")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Rebuild(ev); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

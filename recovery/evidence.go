@@ -18,30 +18,40 @@ type sighting struct {
 
 func (s *sighting) request() bool { return s.method != "" }
 
+// text is a message and what it says.
+type text struct {
+	Message
+	fields
+	err error
+}
+
 // read parses what belongs to the Call-ID, in order of time where that helps and of text where time is equal, so that the result does not depend
 // on the order of arrival.
 func read(ev Evidence) ([]sighting, error) {
-	ev.Node = holders(ev)
-	var seen []sighting
-	inner := 0
-	list := slices.Clone(ev.Messages)
-	slices.SortStableFunc(list, func(a, b Message) int {
+	list := make([]text, len(ev.Messages))
+	for i, m := range ev.Messages {
+		list[i].Message = m
+		list[i].fields, list[i].err = parse(m.Raw)
+	}
+	slices.SortStableFunc(list, func(a, b text) int {
 		if c := a.Time.Compare(b.Time); c != 0 {
 			return c
 		}
 		return strings.Compare(a.Raw, b.Raw)
 	})
-	for _, m := range list {
-		from, to := which(ev.Node, m.Source), which(ev.Node, m.Destination)
-		s := sighting{at: m.Time, sent: from >= 0, received: to >= 0, holder: max(from, to)}
-		var err error
-		s.fields, err = parse(m.Raw)
+	nodes := holders(ev, list)
+	seen := make([]sighting, 0, len(list))
+	inner := 0
+	for i := range list {
+		m := &list[i]
+		from, to := which(nodes, m.Source), which(nodes, m.Destination)
+		s := sighting{fields: m.fields, at: m.Time, sent: from >= 0, received: to >= 0, holder: max(from, to)}
 		switch {
-		case err != nil && (s.sent || s.received || at(ev.Farm, m.Source) || at(ev.Farm, m.Destination)):
-			return nil, refuse(ReasonDamaged, "%v (%.40q)", err, m.Raw)
-		case err != nil && maybeBye(m.Raw):
-			return nil, refuse(ReasonDamaged, "between edge and far end: %v; it may be a BYE", err)
-		case err != nil, s.callID != ev.CallID:
+		case m.err != nil && (s.sent || s.received || at(ev.Farm, m.Source) || at(ev.Farm, m.Destination)):
+			return nil, refuse(ReasonDamaged, "%v (%.40q)", m.err, m.Raw)
+		case m.err != nil && maybeBye(m.Raw):
+			return nil, refuse(ReasonDamaged, "between edge and far end: %v; it may be a BYE", m.err)
+		case m.err != nil, s.callID != ev.CallID:
 			continue
 		case s.sent && s.received:
 			return nil, refuse(ReasonAmbiguous, "the node speaks with itself")
@@ -58,30 +68,24 @@ func read(ev Evidence) ([]sighting, error) {
 }
 
 // holders adds to the node's addresses those of farm nodes that have spoken for the same side: with the node's own tag in the same place.
-func holders(ev Evidence) []netip.AddrPort {
-	if len(ev.Farm) == 0 {
-		return ev.Node
+func holders(ev Evidence, list []text) []netip.AddrPort {
+	own := map[string]bool{} // tags
+	spoke := func(who []netip.AddrPort, match func(tag string) bool) bool {
+		return slices.ContainsFunc(list, func(m text) bool {
+			if m.err != nil || m.callID != ev.CallID || !at(who, m.Source) || at(who, m.Destination) {
+				return false
+			}
+			tag := m.to.tag
+			if m.method != "" {
+				tag = m.from.tag
+			}
+			return tag != "" && match(tag)
+		})
 	}
-	tagOf := func(m Message, who []netip.AddrPort) string {
-		f, err := parse(m.Raw)
-		switch {
-		case !at(who, m.Source) || at(who, m.Destination) || err != nil || f.callID != ev.CallID:
-			return ""
-		case f.method != "":
-			return f.from.tag
-		}
-		return f.to.tag
-	}
-	own := map[string]bool{}
-	for _, m := range ev.Messages {
-		if tag := tagOf(m, ev.Node); tag != "" {
-			own[tag] = true
-		}
-	}
+	spoke(ev.Node, func(tag string) bool { own[tag] = true; return false })
 	all := slices.Clone(ev.Node)
 	for _, a := range ev.Farm {
-		one := []netip.AddrPort{a}
-		if slices.ContainsFunc(ev.Messages, func(m Message) bool { return own[tagOf(m, one)] }) {
+		if spoke([]netip.AddrPort{a}, func(tag string) bool { return own[tag] }) {
 			all = append(all, a)
 		}
 	}

@@ -17,6 +17,8 @@ type fields struct {
 	contact    string // the first URI; "" is none
 	routes     []string
 	origin     origin // of the SDP in the body
+	kind       string // Content-Type
+	length     int    // Content-Length; -1 is none
 }
 
 // party is a name-addr or addr-spec with its tag.
@@ -41,7 +43,7 @@ var (
 // parse reads a captured message. It is strict where a wrong reading could make a wrong dialog: a message that does not say by an empty
 // line that its header is complete, or whose body is shorter than it says, is cut.
 func parse(raw string) (fields, error) {
-	var f fields
+	f := fields{length: -1}
 	head, body, ok := cutHead(raw)
 	if !ok {
 		return f, errCut
@@ -50,58 +52,66 @@ func parse(raw string) (fields, error) {
 	if err := f.startLine(lines[0]); err != nil {
 		return f, err
 	}
-	length, sdp := -1, false
-	seen := map[string]bool{}
 	for _, line := range lines[1:] {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok {
 			return f, errField
 		}
-		name, value = fieldName(name), strings.TrimSpace(value)
-		switch name {
-		case "call-id", "from", "to", "cseq", "content-length", "content-type":
-			if seen[name] {
-				return f, errTwice
-			}
-			seen[name] = true
-		}
-		var err error
-		switch name {
-		case "call-id":
-			f.callID = value
-		case "from":
-			f.from, err = parseParty(value)
-		case "to":
-			f.to, err = parseParty(value)
-		case "cseq":
-			err = f.sequence(value)
-		case "contact":
-			if list := splitList(value); f.contact == "" && len(list) > 0 && list[0] != "*" {
-				var c party
-				c, err = parseParty(list[0])
-				f.contact = c.uri
-			}
-		case "record-route":
-			f.routes = append(f.routes, splitList(value)...)
-		case "content-length":
-			length, err = strconv.Atoi(value)
-		case "content-type":
-			sdp = strings.HasPrefix(strings.ToLower(value), "application/sdp")
-		}
-		if err != nil {
-			return f, errField
+		if err := f.header(fieldName(name), strings.TrimSpace(value)); err != nil {
+			return f, err
 		}
 	}
-	if f.callID == "" || f.from.uri == "" || f.to.uri == "" || f.cseqMethod == "" || (f.method != "" && f.method != f.cseqMethod) {
+	switch {
+	case f.callID == "" || f.from.uri == "" || f.to.uri == "" || f.cseqMethod == "" || f.method != "" && f.method != f.cseqMethod:
 		return f, errMissing
-	}
-	if length > len(body) {
+	case f.length > len(body):
 		return f, errCut
 	}
-	if sdp {
+	if strings.HasPrefix(strings.ToLower(f.kind), "application/sdp") {
 		f.origin = parseOrigin(body)
 	}
 	return f, nil
+}
+
+// header reads one header field.
+func (f *fields) header(name, value string) error {
+	twice := false
+	var err error
+	switch name {
+	case "call-id":
+		twice, f.callID = f.callID != "", value
+	case "from":
+		twice = f.from.uri != ""
+		f.from, err = parseParty(value)
+	case "to":
+		twice = f.to.uri != ""
+		f.to, err = parseParty(value)
+	case "cseq":
+		twice = f.cseqMethod != ""
+		err = f.sequence(value)
+	case "content-length":
+		twice = f.length >= 0
+		f.length, err = strconv.Atoi(value)
+	case "content-type":
+		twice, f.kind = f.kind != "", value
+	case "contact":
+		if list := splitList(value); f.contact == "" && len(list) > 0 && list[0] != "*" {
+			var c party
+			c, err = parseParty(list[0])
+			f.contact = c.uri
+		}
+	case "record-route":
+		f.routes = append(f.routes, splitList(value)...)
+	default:
+		return nil
+	}
+	switch {
+	case twice:
+		return errTwice
+	case err != nil || name == "call-id" && value == "":
+		return errField
+	}
+	return nil
 }
 
 // cutHead splits at the empty line.
