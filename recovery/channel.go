@@ -71,6 +71,8 @@ func (b Rebuilt) about() []string {
 type Farm interface {
 	// Healthy are the nodes of a role that take calls now.
 	Healthy(role string) []bridge.NodeID
+	// Unfit are the others of that role, each with its reason, for the report.
+	Unfit(role string) map[bridge.NodeID]string
 	// Alive tells whether a node, or whoever has its SIP address, is not dead as far as is known; sip may be empty.
 	Alive(node bridge.NodeID, sip string) bool
 	// Runs tells whether that very process of the node is not dead: another one has none of its calls.

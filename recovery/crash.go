@@ -47,8 +47,6 @@ type Crash struct {
 // State says in a word how far it is.
 func (c *Crash) State() string {
 	switch {
-	case !c.Returned.IsZero():
-		return "returned"
 	case !c.Closed.IsZero():
 		return "closed"
 	case !c.Done.IsZero():
@@ -57,11 +55,22 @@ func (c *Crash) State() string {
 	return "recovering"
 }
 
+// Fence says in a word whether the node is kept out for it.
+func (c *Crash) Fence() string {
+	switch {
+	case c.Fenced.IsZero():
+		return "none"
+	case c.Freed.IsZero():
+		return "up"
+	}
+	return "down"
+}
+
 // Timeline is what was done for the crash as a whole, with what its record says, in order.
 func (c *Crash) Timeline() []Step {
 	out := slices.Concat([]Step{{Name: "first sign", At: c.Since, Reason: c.Reason}, {Name: "verdict", At: c.Detected}}, c.Steps)
 	for _, s := range []Step{{Name: "done", At: c.Done}, {Name: "closed", At: c.Closed}, {Name: "returned", At: c.Returned},
-		{Name: "let in again", At: c.Freed}} {
+		{Name: "let in again", At: c.Freed}, {Name: "settled", At: c.Settled}} {
 		if !s.At.IsZero() {
 			out = append(out, s)
 		}

@@ -1,11 +1,14 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -121,6 +124,30 @@ func (r *Recoverer) healthy(role string) []bridge.NodeID {
 		epoch, ok := r.barred[n]
 		return ok && r.seen[n] != nil && r.seen[n].Epoch == epoch
 	})
+}
+
+// places says which nodes of a role may take calls, and why the others may not.
+func (r *Recoverer) places(role string) (fit, not string) {
+	healthy := r.healthy(role)
+	slices.Sort(healthy)
+	unfit := r.cfg.Farm.Unfit(role)
+	for _, n := range r.cfg.Farm.Healthy(role) {
+		if !slices.Contains(healthy, n) {
+			unfit[n] = "fenced"
+		}
+	}
+	var why []string
+	for _, n := range slices.Sorted(maps.Keys(unfit)) {
+		why = append(why, fmt.Sprintf("not %s: %s", n, unfit[n]))
+	}
+	return cmp.Or(strings.Trim(fmt.Sprint(healthy), "[]"), "none"), strings.Join(why, ", ")
+}
+
+// Fenced are the nodes that are kept out, as far as this controller knows.
+func (r *Recoverer) Fenced() []bridge.NodeID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.barred))
 }
 
 // guard looks after the fence of one node, as long as a crash of it is not settled.

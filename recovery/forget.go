@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -21,8 +22,12 @@ const (
 func (r *Recoverer) forget(ctx context.Context) {
 	for sleep(ctx, settleTime) {
 		b, err := r.buckets(ctx)
+		var nodes *store.Bucket
 		if err == nil {
-			err = forget(ctx, b, time.Now().Add(-r.cfg.KeepFor), r.cfg.Keep)
+			nodes, err = r.cfg.Store.Bucket(ctx, bridge.BucketNodes)
+		}
+		if err == nil {
+			err = forget(ctx, b, nodes, time.Now().Add(-r.cfg.KeepFor), r.cfg.Keep)
 		}
 		if err != nil && ctx.Err() == nil {
 			r.cfg.Logger.Warn("old crashes are not removed", "err", err)
@@ -33,51 +38,52 @@ func (r *Recoverer) forget(ctx context.Context) {
 	}
 }
 
-// process is one run of a node. Its deaths are numbered from 0 on, so that they are forgotten together.
-type process struct {
-	node  bridge.NodeID
-	epoch string
-}
-
-// forget removes what was over before a moment, and of the rest what is more than keep. What is open stays, and so does what still keeps a node fenced.
-func forget(ctx context.Context, b buckets, before time.Time, keep int) error {
+// forget removes what was over before a moment, and of the rest the oldest beyond keep. What is open stays, what still keeps a node fenced, and the last
+// death of a process that runs: its next one is numbered by it.
+func forget(ctx context.Context, b buckets, nodes *store.Bucket, before time.Time, keep int) error {
 	list, _, err := b.crashes.all(ctx)
 	if err != nil {
 		return err
 	}
-	deaths := map[process][]Crash{}
+	runs, err := epochs(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	last := map[bridge.NodeID]int{} // number of the last death of the process that runs
 	for _, c := range list {
-		p := process{c.Node, c.Epoch}
-		deaths[p] = append(deaths[p], c)
-	}
-	var over [][]Crash
-	for _, d := range deaths {
-		if !slices.ContainsFunc(d, func(c Crash) bool { return !c.over() }) {
-			over = append(over, d)
+		if bridge.SameStart(c.Epoch, runs[c.Node]) {
+			last[c.Node] = max(last[c.Node], c.Number)
 		}
 	}
-	last := func(d []Crash) (at time.Time) {
-		for _, c := range d {
-			if c.Closed.After(at) {
-				at = c.Closed
-			}
-		}
-		return at
-	}
-	slices.SortFunc(over, func(a, b []Crash) int { return last(b).Compare(last(a)) }) // the newest first
-	kept := 0
-	for _, d := range over {
-		if kept += len(d); kept <= keep && last(d).After(before) {
+	list = slices.DeleteFunc(list, func(c Crash) bool {
+		return !c.over() || bridge.SameStart(c.Epoch, runs[c.Node]) && c.Number == last[c.Node]
+	})
+	slices.SortFunc(list, func(a, b Crash) int { return b.Closed.Compare(a.Closed) }) // the newest first
+	for n, c := range list {
+		if n < keep && c.Closed.After(before) {
 			continue
 		}
-		slices.SortFunc(d, func(a, b Crash) int { return b.Number - a.Number }) // a number is looked for from 0 on: no gap below one that is there
-		for _, c := range d {
-			if err := forgetOne(ctx, b, c.ID); err != nil {
-				return err
-			}
+		if err := forgetOne(ctx, b, c.ID); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// epochs are the processes that nodes have now.
+func epochs(ctx context.Context, nodes *store.Bucket) (map[bridge.NodeID]string, error) {
+	entries, err := nodes.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	out := map[bridge.NodeID]string{}
+	for _, e := range entries {
+		var n bridge.Node
+		if json.Unmarshal(e.Value, &n) == nil {
+			out[n.ID] = n.Epoch
+		}
+	}
+	return out, nil
 }
 
 // over tells that nobody needs the record to go on, and that no fence stands for it.

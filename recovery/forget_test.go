@@ -54,8 +54,8 @@ func (w *world) left(r *Recoverer) (ids []string, legs int) {
 	return ids, len(entries)
 }
 
-// TestB55OldCrashesGo: what is over is forgotten by age and by number, with its legs; what is open or keeps a node fenced stays, however old, and so do all deaths of a process of
-// which one is open.
+// TestB55OldCrashesGo: what is over is forgotten by age and by number, with its legs. What is open or keeps a node fenced stays, however old, and so does the
+// last death of a process that runs: its next death has the number behind it.
 func TestB55OldCrashesGo(t *testing.T) {
 	w := newWorld(t)
 	r, err := New(Config{Store: w.store, History: w, Farm: w})
@@ -73,20 +73,29 @@ func TestB55OldCrashesGo(t *testing.T) {
 		}
 		return w.putCrash(c)
 	}
+	nodes := w.bucket(bridge.BucketNodes)
+	node, err := json.Marshal(bridge.Node{ID: "n1", Epoch: "runs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nodes.Put(t.Context(), "n1", node); err != nil {
+		t.Fatal(err)
+	}
 	const day = 24 * time.Hour
 	open := crash("n1", "open", 0, 90*day, false)
 	fenced := crash("n1", "fenced", 0, 90*day, true)
-	first, second := crash("n1", "twice", 0, 80*day, true), crash("n1", "twice", 1, time.Hour, false)
+	crash("n1", "runs", 0, 80*day, true)
+	last := crash("n1", "runs", 1, 70*day, true)
 	crash("n1", "old", 0, 31*day, true)
 	young := crash("n1", "young", 0, 29*day, true)
 	b, err := r.buckets(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := forget(t.Context(), b, now.Add(-30*day), 100); err != nil {
+	if err := forget(t.Context(), b, nodes, now.Add(-30*day), 100); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{open, fenced, first, second, young}
+	want := []string{open, fenced, last, young}
 	slices.Sort(want)
 	if ids, legs := w.left(r); !slices.Equal(ids, want) || legs != 2*len(want) {
 		t.Errorf("left %v with %d records of legs, want %v with 2 each", ids, legs, want)
@@ -95,10 +104,10 @@ func TestB55OldCrashesGo(t *testing.T) {
 	for i := range 10 {
 		crash("n2", fmt.Sprintf("e%d", i), 0, time.Duration(10-i)*time.Hour, true)
 	}
-	if err := forget(t.Context(), b, now.Add(-30*day), 3); err != nil {
+	if err := forget(t.Context(), b, nodes, now.Add(-30*day), 3); err != nil {
 		t.Fatal(err)
 	}
-	want = []string{open, fenced, first, second, "n2.e7", "n2.e8", "n2.e9"}
+	want = []string{open, fenced, last, "n2.e7", "n2.e8", "n2.e9"}
 	slices.Sort(want)
 	if ids, legs := w.left(r); !slices.Equal(ids, want) || legs != 2*len(want) {
 		t.Errorf("left %v with %d records of legs, want %v with 2 each", ids, legs, want)

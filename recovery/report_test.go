@@ -25,6 +25,7 @@ func said(steps []Step) []string {
 // heard noise, which node was asked and why another one after it, what the phone answered, and why a leg ended as it did. The crash has steps of its own.
 func TestB55StepsSayWhatCameOfThem(t *testing.T) {
 	w := newWorld(t, "call2")
+	w.healthy["call9"] = false
 	w.put("pair", "call1", "", "pair.1", "pair.2")
 	w.put("alone", "call1", "", "alone.1")
 	w.put("pending", "call1", "", "pending.1")
@@ -43,7 +44,7 @@ func TestB55StepsSayWhatCameOfThem(t *testing.T) {
 		t.Errorf("the crash is %q, want %q", crash.ID, d.key())
 	}
 	steps := said(crash.Steps)
-	for _, want := range []string{"lease: a", "fence at edge: fenced", "sessions found: 6 legs"} {
+	for _, want := range []string{"lease: a", "fence at edge: fenced", "sessions found: 6 legs", "nodes for farm call: call2: not call9: dead"} {
 		if !slices.Contains(steps, want) {
 			t.Errorf("the crash's steps %q lack %q", steps, want)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -68,6 +69,7 @@ func (w *rescue) run(ctx context.Context) error {
 				w.inherit()
 				w.log.Warn("recovering", "legs", len(first))
 				w.rep.note("sessions found", strconv.Itoa(len(first))+" legs")
+				w.notePlaces(first)
 				w.bring(ctx, first)
 				w.rest()
 				continue
@@ -97,6 +99,18 @@ func (w *rescue) run(ctx context.Context) error {
 				continue // its end comes here again
 			}
 			return w.finish(ctx, true)
+		}
+	}
+}
+
+// notePlaces says in the report where the legs may go.
+func (w *rescue) notePlaces(jobs []job) {
+	var roles []string
+	for _, j := range jobs {
+		if role := roleOf(&j.call); !slices.Contains(roles, role) {
+			roles = append(roles, role)
+			fit, not := w.r.places(role)
+			w.rep.note("nodes for farm "+role, fit, not)
 		}
 	}
 }

@@ -194,6 +194,18 @@ func (w *world) Healthy(string) []bridge.NodeID {
 	return out
 }
 
+func (w *world) Unfit(string) map[bridge.NodeID]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[bridge.NodeID]string{}
+	for n, ok := range w.healthy {
+		if !ok {
+			out[n] = "dead"
+		}
+	}
+	return out
+}
+
 func (w *world) Originate(ctx context.Context, node bridge.NodeID, c Channel) error {
 	w.mu.Lock()
 	if !w.healthy[node] {

@@ -105,7 +105,7 @@ func chooseCrash(admin netip.AddrPort, name string, q url.Values) error {
 
 func printCrashes(out io.Writer, crashes []recovery.Crash) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CRASH\tDETECTED\tAFTER\tSTATE\tTOOK\tLEGS\tRECOVERED\tOTHERS\tBY\tREASON")
+	fmt.Fprintln(w, "CRASH\tDETECTED\tAFTER\tSTATE\tFENCE\tTOOK\tLEGS\tRECOVERED\tOTHERS\tBY\tREASON")
 	for _, c := range crashes {
 		legs, others := 0, []string{}
 		for _, result := range sortedKeys(c.Results) {
@@ -122,7 +122,7 @@ func printCrashes(out io.Writer, crashes []recovery.Crash) error {
 		if !c.Done.IsZero() {
 			took = milliseconds(c.Done.Sub(c.Detected))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", c.ID, c.Detected.Local().Format(time.DateTime), milliseconds(c.Detected.Sub(c.Since)), c.State(), took,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", c.ID, c.Detected.Local().Format(time.DateTime), milliseconds(c.Detected.Sub(c.Since)), c.State(), c.Fence(), took,
 			legs, c.Results[recovery.ResultRecovered], orDash(strings.Join(others, ", ")), by, c.Reason)
 	}
 	return w.Flush()

@@ -40,7 +40,7 @@ func crashesCommand(t *testing.T, args ...string) (code int, out, errOut string)
 func TestB55CrashesCommand(t *testing.T) {
 	at := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	ms := func(n int) time.Time { return at.Add(time.Duration(n) * time.Millisecond) }
-	first := recovery.Crash{ID: "call1.e1", Node: "call1", Epoch: "e1", Reason: "killed", Since: ms(0), Detected: ms(150), Done: ms(900), Closed: ms(5900), Returned: ms(7000),
+	first := recovery.Crash{ID: "call1.e1", Node: "call1", Epoch: "e1", Reason: "killed", Since: ms(0), Detected: ms(150), Done: ms(900), Closed: ms(5900), Returned: ms(7000), Fenced: ms(161), Freed: ms(40000), Settled: ms(41000),
 		Controller: "a", Results: map[string]int{"recovered": 1, "failed": 1}, Steps: []recovery.Step{{Name: "fence at 127.0.0.1:8080", At: ms(160), Result: "failed", Reason: "refused"}},
 		Legs: []recovery.LegReport{{Call: "c", Leg: "c.1", SIPCallID: "x@y", Target: "call2", Result: "recovered", Steps: []recovery.Step{
 			{Name: "dialog", At: ms(170), Result: "own capture"}, {Name: "again", At: ms(300), Result: "call3", Reason: "it died"}, {Name: "recovered", At: ms(450), Result: "recovered"}, {Name: "rtp", At: ms(500)}}},
@@ -56,13 +56,13 @@ func TestB55CrashesCommand(t *testing.T) {
 	}, NodeStatus{Farm: "call", Node: "call2", State: "alive"})
 
 	code, out, _ := crashesCommand(t, "--admin", admin)
-	for _, want := range []string{"call1.e1 ", "call1.e1~1", "returned", "750ms", "1 failed", "recovering", "b (taken over 2 times)"} {
+	for _, want := range []string{"call1.e1 ", "call1.e1~1", "closed      down", "none", "750ms", "1 failed", "recovering", "b (taken over 2 times)"} {
 		if code != exitOK || !strings.Contains(out, want) {
 			t.Errorf("code %d, no %q in\n%s", code, want, out)
 		}
 	}
 	code, out, _ = crashesCommand(t, "call1.e1", "--admin", admin)
-	for _, want := range []string{"0     first sign", "150   verdict", "160   fence at 127.0.0.1:8080", "failed", "refused", "900   done", "5900  closed", "7000  returned",
+	for _, want := range []string{"0      first sign", "150    verdict", "160    fence at 127.0.0.1:8080", "failed", "refused", "900    done", "5900   closed", "7000   returned", "40000  let in again", "41000  settled",
 		"dialog 170 (own capture), again 300 (call3: it died), recovered 450, rtp 500", "x@y", "486"} {
 		if code != exitOK || !strings.Contains(out, want) {
 			t.Errorf("code %d, no %q in\n%s", code, want, out)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -225,12 +226,19 @@ func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Sour
 		}
 		out = append(out, timingSamples("recovery_seconds", "to the verdict from the first sign; to a leg recovered and to the new node's first packet (rtp) from the verdict; "+
 			"silence: to that packet from the first sign", "span", s.Timings)...)
+		kept := r.Fenced()
 		for _, n := range sentinel.Nodes() {
 			alive := 0.0
 			if n.Verdict == recovery.Alive.String() {
 				alive = 1
 			}
-			out = append(out, gauge("recovery_node_alive", "verdict about a farm node", alive, "node", cmp.Or(string(n.ID), n.ARI)))
+			fenced := 0.0
+			if slices.Contains(kept, n.ID) {
+				fenced = 1
+			}
+			name := cmp.Or(string(n.ID), n.ARI)
+			out = append(out, gauge("recovery_node_alive", "verdict about a farm node", alive, "node", name),
+				gauge("recovery_node_fenced", "1 while the edges keep the node out, as this controller knows", fenced, "node", name))
 		}
 		return out
 	}

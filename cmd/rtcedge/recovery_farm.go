@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,16 +74,47 @@ func (f *ariFarm) follow(ctx context.Context) error {
 // Healthy are those that live, are neither drained nor behind a fence, and that the bridge role controls: a channel that is answered before it has the event stream of its
 // node (that process's, not the one's before) meets no application, and Asterisk ends it, with a BYE in the dialog.
 func (f *ariFarm) Healthy(role string) []bridge.NodeID {
+	var out []bridge.NodeID
+	f.judge(role, func(node bridge.NodeID, why string) {
+		if why == "" {
+			out = append(out, node)
+		}
+	})
+	return out
+}
+
+func (f *ariFarm) Unfit(role string) map[bridge.NodeID]string {
+	out := map[bridge.NodeID]string{}
+	f.judge(role, func(node bridge.NodeID, why string) {
+		if why != "" {
+			out[node] = why
+		}
+	})
+	return out
+}
+
+// judge says of each node of a role why it may take no calls; "" if it may.
+func (f *ariFarm) judge(role string, say func(node bridge.NodeID, why string)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var out []bridge.NodeID
 	for _, n := range f.sentinel.Nodes() {
-		rec := f.records[n.ID]
-		if n.ID != "" && n.Verdict == recovery.Alive.String() && slices.Contains(n.Roles, role) && rec.State == bridge.NodeUp && !rec.Fenced && bridge.SameStart(rec.Epoch, n.Epoch) {
-			out = append(out, n.ID)
+		rec, known := f.records[n.ID]
+		if n.ID == "" || !slices.Contains(n.Roles, role) && !slices.Contains(rec.Roles, role) {
+			continue
+		}
+		switch {
+		case n.Verdict != recovery.Alive.String():
+			say(n.ID, strings.TrimSpace(n.Verdict+" "+n.Reason))
+		case rec.Fenced:
+			say(n.ID, "fenced")
+		case !known, rec.State == bridge.NodeDown, !bridge.SameStart(rec.Epoch, n.Epoch):
+			say(n.ID, "the bridge role does not have it yet")
+		case rec.State != bridge.NodeUp:
+			say(n.ID, rec.State)
+		default:
+			say(n.ID, "")
 		}
 	}
-	return out
 }
 
 func (f *ariFarm) Runs(node bridge.NodeID, epoch string) bool {

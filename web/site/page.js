@@ -58,10 +58,17 @@ function showCalls(calls) {
 }
 
 function state(c) {
-  if (c.returned) return "returned";
   if (c.closed) return "closed";
   return c.done ? "done" : "recovering";
 }
+
+function fence(c) {
+  if (!c.fenced) return "none";
+  return c.freed ? "down" : "up";
+}
+
+// Times that stand in the crash's record, in words.
+const times = { done: "done", closed: "closed", returned: "returned", freed: "let in again", settled: "settled" };
 
 function showCrashes(list) {
   $("crashes").hidden = false;
@@ -74,7 +81,7 @@ function showCrashes(list) {
       toAddress();
       look();
     });
-    const r = row(open, new Date(c.detected).toLocaleString(), `${ms(c.detected, c.since)} ms`, state(c), c.done ? `${ms(c.done, c.detected)} ms` : "-",
+    const r = row(open, new Date(c.detected).toLocaleString(), `${ms(c.detected, c.since)} ms`, state(c), fence(c), c.done ? `${ms(c.done, c.detected)} ms` : "-",
       results.reduce((n, [, count]) => n + count, 0), c.results?.recovered ?? 0,
       dash(results.filter(([name]) => name !== "recovered").map(([name, count]) => `${count} ${name}`).join(", ")),
       c.taken ? `${c.controller}, taken over ${c.taken} times` : c.controller, c.reason);
@@ -108,7 +115,7 @@ function showCrash(c) {
   $("crash-id").textContent = c.id;
   $("crash-since").textContent = new Date(c.since).toISOString();
   const own = [{ name: "first sign", at: c.since, reason: c.reason }, { name: "verdict", at: c.detected }, ...(c.steps ?? []),
-    ...["done", "closed", "returned", "freed", "settled"].filter((name) => c[name]).map((name) => ({ name, at: c[name] }))]
+    ...Object.entries(times).filter(([key]) => c[key]).map(([key, name]) => ({ name, at: c[key] }))]
     .sort((a, b) => new Date(a.at) - new Date(b.at));
   const legs = c.legs ?? [];
   const end = Math.max(1, ...(c.done ? [ms(c.done, c.since)] : []), ...legs.flatMap((l) => l.steps.map((s) => ms(s.at, c.since))));
