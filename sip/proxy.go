@@ -172,6 +172,7 @@ type pass struct {
 	origin   netip.AddrPort // the farm node that sent it: from, or what a relaying edge node says
 	node     *dispatch.Node // the farm node that it came from, nil from outside
 	waited   bool           // runs in a queue: may wait for media and DNS
+	spoken   bool           // Speak gave it to us: its node is dead
 	again    bool           // came here before: counted, tapped and held against its source
 	asked    bool           // its user was asked for
 	verdict  auth.Reason    // what was found of its password, if its answer waited
@@ -254,7 +255,7 @@ func (p *Proxy) begin(c *pass, in *transport.Message) {
 	if c.load != nil {
 		p.observe(c, in)
 	}
-	c.waited, c.again, c.asked, c.verdict, c.auth, c.arrived = false, false, false, auth.OK, 0, c.now
+	c.waited, c.again, c.spoken, c.asked, c.verdict, c.auth, c.arrived = false, false, false, false, auth.OK, 0, c.now
 	p.handle(c)
 }
 
@@ -270,9 +271,9 @@ func (p *Proxy) handle(c *pass) {
 	if !p.split || c.side.Internal() {
 		c.node = p.farms.ByAddr(c.from)
 	}
-	c.inside = c.node != nil || p.split && c.side.Internal()
+	c.inside = c.spoken || c.node != nil || p.split && c.side.Internal()
 	c.proven = c.proven || c.inside
-	if p.farms.Cut(c.from, p.split && c.side.Internal(), c.in.Flow != 0) {
+	if !c.spoken && p.farms.Cut(c.from, p.split && c.side.Internal(), c.in.Flow != 0) {
 		c.drop(DropFenced)
 		return
 	}
@@ -282,7 +283,7 @@ func (p *Proxy) handle(c *pass) {
 			return
 		}
 		p.tapIn(c)
-		if c.node != nil {
+		if c.node != nil && !c.spoken {
 			c.node.Heard()
 		}
 	}

@@ -21,6 +21,7 @@ type queue struct {
 type job struct {
 	raw    []byte
 	in     transport.Message
+	spoken bool // see Speak
 	proven bool // what who found: it is not asked again, as a nonce count must not be seen twice
 	auth   int
 
@@ -37,7 +38,7 @@ func (p *Proxy) queueOf(hash uint64) *queue { return p.queues[(hash>>32)%uint64(
 // enqueue copies the message into its queue. It must be the last thing that happens to it on this goroutine.
 func (p *Proxy) enqueue(c *pass) {
 	q := p.queueOf(c.hash)
-	j := &job{raw: append([]byte(nil), c.raw...), in: c.in, proven: c.proven, auth: c.auth}
+	j := &job{raw: append([]byte(nil), c.raw...), in: c.in, spoken: c.spoken, proven: c.proven, auth: c.auth}
 	j.in.Bytes, j.in.Worker = j.raw, nil
 	q.pending.Add(1)
 	select {
@@ -72,7 +73,7 @@ func (p *Proxy) work(ctx context.Context, c *pass, q *queue, j *job) {
 	c.ctx = ctx
 	c.in, c.raw, c.from = j.in, j.raw, j.in.From
 	c.send, c.now = p.out, p.now()
-	c.waited, c.again, c.auth, c.vouched = true, true, j.auth, j.proven
+	c.waited, c.again, c.spoken, c.auth, c.vouched = true, true, j.spoken, j.auth, j.proven
 	p.handle(c)
 }
 

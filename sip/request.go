@@ -15,7 +15,7 @@ import (
 func (p *Proxy) request(c *pass, fault message.Fault) {
 	m := &c.msg
 	p.relayed(c)
-	if c.node != nil && c.node.Fenced() { // relayed by an edge node that has not been told yet
+	if c.node != nil && c.node.Fenced() && !c.spoken { // relayed by an edge node that has not been told yet
 		c.drop(DropFenced)
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -117,7 +118,18 @@ func farmActions(p *sip.Proxy) map[string]func(url.Values) error {
 		}
 	}
 	return map[string]func(url.Values) error{"/farm/drain": act(p.Farms().Drain), "/farm/up": act(p.Farms().Up), "/farm/fence": act(p.Farms().Fence),
-		"/farm/unfence": act(p.Farms().Unfence)}
+		"/farm/unfence": act(p.Farms().Unfence), "/farm/speak": func(q url.Values) error { return speak(p, q) }}
+}
+
+// speak takes a SIP message of recovery in place of one of a dead node: node=PROTO:IP:PORT, at=IP:PORT of the listener that it spoke to, message.
+func speak(p *sip.Proxy, q url.Values) error {
+	_, addr, _ := strings.Cut(q.Get("node"), ":")
+	node, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return fmt.Errorf("node %q: %w (allowed: PROTO:IP:PORT)", q.Get("node"), err)
+	}
+	at, _ := netip.ParseAddrPort(q.Get("at")) // only where nothing in the message names a listener
+	return p.Speak(node, at, []byte(q.Get("message")))
 }
 
 // callEndLog writes one line for each ended call, with its quality.
