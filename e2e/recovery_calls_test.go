@@ -354,7 +354,7 @@ func b55(t *testing.T, s *stricken) {
 	var found []lab.Crash
 	eventually(t, "the crash is over", 10*time.Second, func() bool {
 		found = s.crashes(t, 0, n.ID, at)
-		return len(found) == 1 && !found[0].Done.IsZero()
+		return len(found) == 1 && found[0].Reported()
 	})
 	if len(found[0].Legs) != len(legs) {
 		t.Fatalf("the report of %s: %+v", n.ID, found)

@@ -2,9 +2,9 @@ package recovery
 
 import (
 	"context"
-	"errors"
 	"hash/fnv"
 	"iter"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +38,7 @@ type Rebuilt struct {
 	RemoteTag  string            // the far end's tag, by which media knows its party
 	CSeq       uint32            // of the INVITE to send
 	Pending    bool              // an INVITE of the farm has no answer yet
-	Variables  map[string]string // PJSIP_RECOVERY_*
+	Variables  map[string]string // PJSIP_RECOVERY_*; with Err: the dialog is known well enough to be ended
 	Source     string            // where the messages were captured: SourceOwn, SourceHomer
 	Err        error             // why it cannot be rebuilt
 }
@@ -100,20 +100,36 @@ type Channel struct {
 
 // Media bridges the gap for the ears; nil: nobody does.
 type Media interface {
-	// Join lets the public sides of two calls hear each other until their farm sides speak again.
-	Join(ctx context.Context, callID, tag, otherCallID, otherTag string) error
-	// Unjoin ends that at once, on both sides.
+	// Join lets the public sides of two calls hear each other until their farm sides speak again. Once a call has had another answer than its end says
+	// it is refused.
+	Join(ctx context.Context, one, other MediaEnd) error
+	// Unjoin ends that at once, on both sides. A call that is not joined, or not there, is no error.
 	Unjoin(ctx context.Context, callID string) error
 	// Comfort fills the silence of a call's public side while its farm side says nothing.
 	Comfort(ctx context.Context, callID, tag string, on bool) error
-	// Heard counts the RTP packets that came from a call's farm side: from all parties but that of the tag.
-	Heard(ctx context.Context, callID, tag string) (int64, error)
+	// Heard tells of a call's farm side: of the party that is not the tag's.
+	Heard(ctx context.Context, callID, tag string) (Heard, error)
+}
+
+// MediaEnd is the public side of a call.
+type MediaEnd struct {
+	CallID, Tag string
+	Answered    int64 // Heard.Answered
+}
+
+// Heard is what media knows of a call's farm side.
+type Heard struct {
+	Answered int64         // names the last answer
+	Age      time.Duration // of that
+	Since    time.Duration // since the first packet after it; negative: there was none
 }
 
 // Edge keeps a dead node's messages out; there may be several. Both may be said again, and change nothing then.
 type Edge interface {
 	Fence(ctx context.Context, sip string) error
 	Unfence(ctx context.Context, sip string) error
+	// Speak takes a message as if the node had sent it, to the edge's listener at where the message names none. It is an error where it names another edge.
+	Speak(ctx context.Context, sip string, at netip.AddrPort, message string) error
 	String() string // its name in log and report
 }
 
@@ -184,10 +200,3 @@ func choose(key string, healthy, avoid []bridge.NodeID) (bridge.NodeID, bool) {
 	}
 	return best(healthy)
 }
-
-// Outcomes of a recovery INVITE.
-var (
-	errPending = errors.New("the far end has an INVITE of its own pending (491)")
-	errGone    = errors.New("the far end does not know the dialog any more")
-	errEnded   = errors.New("the far end got a BYE") // the patched node sends it after any other failure
-)

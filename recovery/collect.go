@@ -6,7 +6,6 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -148,6 +147,10 @@ func sipAddr(text string) (netip.AddrPort, bool) {
 	return a, true
 }
 
+// again tells of a status that the node answers by the same INVITE with the next number: with credentials, or with a longer session timer (RFC 4028 section
+// 7.3), as pjsip does by itself.
+func again(status int) bool { return status == 401 || status == 407 || status == 422 }
+
 // Final implements History. The far end's own re-INVITE may have the same number: the answer to ours has the farm's tag in From.
 func (c *Collector) Final(ctx context.Context, callID string, cseq uint32) (status int, ok bool) {
 	c.mu.Lock()
@@ -160,14 +163,13 @@ func (c *Collector) Final(ctx context.Context, callID string, cseq uint32) (stat
 	if err != nil {
 		return 0, false
 	}
-	number := strconv.FormatUint(uint64(cseq), 10) + " INVITE"
 	for i := len(list) - 1; i >= 0; i-- {
 		raw := list[i].Raw
-		if !strings.HasPrefix(raw, "SIP/2.0 ") || !strings.Contains(raw, number) {
+		if !strings.HasPrefix(raw, "SIP/2.0 ") || !strings.Contains(raw, " INVITE") {
 			continue
 		}
 		f, err := parse(raw)
-		if err == nil && f.status >= 200 && f.status != 401 && f.status != 407 && f.cseq == cseq && f.cseqMethod == "INVITE" && f.from.tag == tag {
+		if err == nil && f.status >= 200 && !again(f.status) && f.cseq >= cseq && f.cseq-cseq <= 2 && f.cseqMethod == "INVITE" && f.from.tag == tag {
 			return f.status, true
 		}
 	}

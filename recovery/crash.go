@@ -112,11 +112,19 @@ const (
 const (
 	ResultPending   = "pending"
 	ResultRecovered = "recovered"
-	ResultRefused   = "refused" // there is no dialog to go on with, or not enough is known of it
+	ResultRefused   = "refused" // there is no dialog to go on with, or not enough is known of it; the far end gets a BYE where it is known
 	ResultClosed    = "closed"  // the far end has no such dialog any more
 	ResultKept      = "kept"    // its node went on before another one had it
 	ResultFailed    = "failed"  // the far end got a BYE
 )
+
+// Reported tells whether nothing is left to do, and it is written down of each leg that is back whether it was heard.
+func (c *Crash) Reported() bool {
+	waits := func(l LegReport) bool {
+		return l.Result == ResultRecovered && !slices.ContainsFunc(l.Steps, func(s Step) bool { return s.Name == StepRTP || s.Name == StepNoRTP })
+	}
+	return !c.Closed.IsZero() || !c.Done.IsZero() && !slices.ContainsFunc(c.Legs, waits)
+}
 
 // crashKey is the key of a death.
 func crashKey(node bridge.NodeID, epoch string, number int) string {

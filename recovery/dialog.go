@@ -91,6 +91,8 @@ const (
 // Rebuild makes the dialog from the messages, or says why not. It is pure, and the order of the messages has no influence.
 //
 // Which side is local is told by the node's address, and after that by the tags; never by who spoke last.
+//
+// A dialog that is known and cannot go on (ReasonUnconfirmed, ReasonHole) comes with the refusal: it can be ended.
 func Rebuild(ev Evidence) (Dialog, error) {
 	if len(ev.Messages) > maxMessages {
 		return Dialog{}, refuse(ReasonTooMany, "%d messages, allowed are %d", len(ev.Messages), maxMessages)
@@ -107,10 +109,11 @@ func Rebuild(ev Evidence) (Dialog, error) {
 		return Dialog{}, err
 	}
 	if err := b.confirm(); err != nil {
-		return Dialog{}, err
+		_ = b.numbers()
+		return b.d, err
 	}
 	if err := b.numbers(); err != nil {
-		return Dialog{}, err
+		return b.d, err
 	}
 	if err := b.refresh(); err != nil {
 		return Dialog{}, err

@@ -25,12 +25,6 @@ func (b *builder) numbers() error {
 		}
 	}
 	if b.ev.Lossy {
-		if n := b.hole(local); n != 0 {
-			return refuse(ReasonHole, "the node's request %d is missing", n)
-		}
-		if n := b.hole(remote); n != 0 {
-			return refuse(ReasonHole, "the far end's request %d is missing", n)
-		}
 		if b.d.CSeq += lossyCSeq; len(local) == 0 {
 			b.d.CSeq += lossyFirst
 		}
@@ -38,6 +32,14 @@ func (b *builder) numbers() error {
 	b.d.CSeq++
 	if b.d.CSeq > maxCSeq {
 		return refuse(ReasonCSeq, "%d is too high", b.d.CSeq)
+	}
+	if b.ev.Lossy {
+		if n := b.hole(local); n != 0 {
+			return refuse(ReasonHole, "the node's request %d is missing", n)
+		}
+		if n := b.hole(remote); n != 0 {
+			return refuse(ReasonHole, "the far end's request %d is missing", n)
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -353,6 +354,8 @@ func (g *gate) tell(ctx context.Context, sip string, on bool) error {
 func (g *gate) Fence(ctx context.Context, sip string) error   { return g.tell(ctx, sip, true) }
 func (g *gate) Unfence(ctx context.Context, sip string) error { return g.tell(ctx, sip, false) }
 func (g *gate) String() string                                { return "gate" }
+
+func (g *gate) Speak(context.Context, string, netip.AddrPort, string) error { return nil }
 
 func (g *gate) set(f func()) {
 	g.mu.Lock()

@@ -11,172 +11,125 @@ import (
 	"time"
 
 	"rtcedge/bridge"
-	"rtcedge/internal/store"
 )
 
 // The functions of this file occur in the order in which a leg meets them.
 
 // Chosen by us.
 const (
-	inviteTimeout = 12 * time.Second        // a phone that asks its user nothing answers in far less; SIP alone would wait for 32 s
-	slotTime      = 1500 * time.Millisecond // a phone that does not answer keeps others waiting no longer
-	askEvery      = 40 * time.Millisecond
-	existsEvery   = 400 * time.Millisecond
-	lastWords     = 400 * time.Millisecond // how long what a node said before its end may wait in an edge's queue
-	captureLag    = 150 * time.Millisecond // what the node said last, a BYE perhaps, has to reach the history
-	pendingWait   = 2 * time.Second        // for the answer to an INVITE that the dead node had under way
-	storePause    = 100 * time.Millisecond
-	maxTries      = 6
+	lastWords   = 400 * time.Millisecond // how long what a node said before its end may wait in an edge's queue
+	captureLag  = 150 * time.Millisecond // what the node said last, a BYE perhaps, has to reach the history
+	pendingWait = 2 * time.Second        // for the answer to an INVITE that the dead node had under way
+	storePause  = 100 * time.Millisecond
+	maxTries    = 6
 )
 
-// leg brings one leg back: claim, node, channel, INVITE, and again where that can help.
-func (w *rescue) leg(ctx context.Context, j job, built Rebuilt, s *slot, n int) {
-	if built.Err != nil {
-		w.end(ctx, &j, nil, n, built.RemoteTag, ResultRefused, built.Err)
+// effort is what is done for one leg.
+type effort struct {
+	*rescue
+	job   job
+	built Rebuilt
+	slot  *slot
+	held  *held // from the first attempt on
+	avoid []bridge.NodeID
+	n     int       // in the report
+	sent  time.Time // when the last INVITE left; zero: none
+	back  bool      // it was answered
+}
+
+// bring brings one leg back: node, dialog, claim, channel, INVITE, and again where that can help.
+func (e *effort) bring(ctx context.Context) {
+	if e.built.Err != nil {
+		e.end(ctx, ResultRefused, e.built.Err)
 		return
 	}
-	var h *held // from the first attempt on
-	var avoid []bridge.NodeID
 	var last error
 	for try := 0; try < maxTries; {
-		node, err := w.node(ctx, &j, avoid, s)
-		if ctx.Err() != nil || s.take(ctx) != nil {
+		next, ch, ok := e.plan(ctx)
+		if !ok {
 			return
 		}
-		if errors.Is(err, errStays) { // it stood still, and nobody had the call meanwhile
-			w.end(ctx, &j, h, n, built.RemoteTag, ResultKept, nil)
+		fresh, ok := e.claim(ctx, next)
+		if !ok {
 			return
 		}
-		if err != nil {
-			w.end(ctx, &j, h, n, built.RemoteTag, ResultFailed, err)
-			return
-		}
-		call, leg, _, gone := w.roster.leg(&j)
-		if gone || leg.Node != w.d.Node {
-			w.there(ctx, &j, h, n, built.RemoteTag)
-			return
-		}
-		if !w.moves(call.ID) {
-			continue // it has just been decided that it stays
-		}
-		j.call, j.leg = call, leg
-		w.pairs.wait(ctx, &j)
-		used := uint32(0)
-		if h != nil {
-			used = h.CSeq
-		}
-		if built = w.latest(ctx, &j, built, used); built.Err != nil {
-			w.end(ctx, &j, h, n, built.RemoteTag, ResultRefused, built.Err)
-			return
-		}
-		next := claim{Target: node, Generation: leg.Generation + 1, CSeq: built.CSeq}
-		if h != nil {
-			next.Generation = max(next.Generation, h.Generation+1)
-		}
-		ch := channelFor(&j.call, &j.leg, built, next.Generation)
-		next.Channel = ch.ID
-		if h == nil {
-			// The claim is taken with what it is taken for, so that one write says both.
-			var fresh bool
-			h, fresh, err = w.claimLeg(ctx, &j, s, next)
-			if errors.Is(err, errElsewhere) {
-				w.there(ctx, &j, nil, n, built.RemoteTag)
-				return
-			}
-			if err != nil {
-				return
-			}
-			if !fresh { // somebody had it before us: what is planned here may be too late
-				if w.inherited(ctx, &j, h, s, n, &built) {
-					return
-				}
-				if h.Channel != "" {
-					avoid = append(avoid, h.Target)
-				}
+		if !fresh { // somebody had it before us: what is planned here may be too late
+			if e.held.Channel == "" {
 				continue
 			}
-			if _, leg, _, gone := w.roster.leg(&j); gone || leg.Node != w.d.Node {
-				w.there(ctx, &j, h, n, built.RemoteTag) // its claim was given free just before
+			if e.inherited(ctx) {
 				return
 			}
-		} else {
-			h.Target, h.Channel, h.CSeq, h.Generation = next.Target, next.Channel, next.CSeq, next.Generation
-			if !w.declare(ctx, h) {
-				return
-			}
+			e.avoid = append(e.avoid, e.held.Target)
+			continue
 		}
-		w.rep.step(n, "claimed")
-		before := w.heard(ctx, j.leg.SIPCallID, built.RemoteTag)
-		w.pairs.invite(j.leg.SIPCallID)
-		last = w.try(ctx, &j, h, ch, s, n)
-		if w.settled(ctx, &j, h, s, n, &built, last, before) {
+		e.rep.step(e.n, "claimed")
+		last = e.try(ctx, ch)
+		if e.settled(ctx, last) {
 			return
 		}
 		try++
-		if errors.Is(last, errPending) {
-			// RFC 3261, section 14.1: who does not own the Call-ID waits for up to 2 s.
-			w.rep.halt(n, "again", "491", last.Error())
-			s.give()
-			sleep(ctx, time.Duration(100+rand.IntN(1900))*time.Millisecond)
-			continue
-		}
-		w.rep.halt(n, "again", string(node), last.Error())
-		avoid = append(avoid, node)
-		sleep(ctx, captureLag)
+		e.pause(ctx, last)
 	}
 	if ctx.Err() == nil {
-		w.end(ctx, &j, h, n, built.RemoteTag, ResultFailed, last)
+		e.end(ctx, ResultFailed, last)
 	}
 }
 
-// inherited waits for the channel that a controller before us asked for, and may have got. It tells whether that ended the leg.
-func (w *rescue) inherited(ctx context.Context, j *job, h *held, s *slot, n int, built *Rebuilt) bool {
-	if h.Channel == "" {
-		return false
+// plan chooses a node and reads the dialog as it stands. It tells whether there is anything left to do.
+func (e *effort) plan(ctx context.Context) (next claim, ch Channel, ok bool) {
+	node, err := e.node(ctx)
+	if ctx.Err() != nil || e.slot.take(ctx) != nil {
+		return next, ch, false
 	}
-	w.rep.halt(n, "channel of the former controller", string(h.Target))
-	if w.pairs.invite(j.leg.SIPCallID) { // perhaps behind the answer to that
-		_ = w.r.cfg.Media.Unjoin(ctx, j.leg.SIPCallID)
-	}
-	outcome := w.await(ctx, j, h, s, n)
-	return w.settled(ctx, j, h, s, n, built, outcome, nil)
-}
-
-// settled ends the leg if an attempt decided it.
-func (w *rescue) settled(ctx context.Context, j *job, h *held, s *slot, n int, built *Rebuilt, outcome error, before <-chan int64) bool {
+	call, leg, _, gone := e.roster.leg(&e.job)
 	switch {
-	case outcome == nil:
-		s.give() // the next one need not wait for what is written about this one
-		w.end(ctx, j, h, n, built.RemoteTag, ResultRecovered, nil)
-		w.listen(ctx, j, built.RemoteTag, before, n)
-	case ctx.Err() != nil:
-	case errors.Is(outcome, errElsewhere):
-		w.there(ctx, j, h, n, built.RemoteTag)
-	case errors.Is(outcome, errGone):
-		w.end(ctx, j, h, n, built.RemoteTag, ResultClosed, outcome)
-	case errors.Is(outcome, errEnded):
-		w.end(ctx, j, h, n, built.RemoteTag, ResultFailed, outcome)
-	default:
-		return false
+	case errors.Is(err, errStays): // it stood still, and nobody had the call meanwhile
+		e.end(ctx, ResultKept, nil)
+		return next, ch, false
+	case err != nil:
+		e.end(ctx, ResultFailed, err)
+		return next, ch, false
+	case gone || leg.Node != e.d.Node:
+		e.there(ctx)
+		return next, ch, false
+	case !e.moves(call.ID): // it has just been decided that it stays
+		return e.plan(ctx)
 	}
-	return true
+	e.job.call, e.job.leg = call, leg
+	e.pairs.wait(ctx, &e.job)
+	used := uint32(0)
+	if e.held != nil {
+		used = e.held.CSeq
+	}
+	if e.built = e.latest(ctx, used); e.built.Err != nil {
+		e.end(ctx, ResultRefused, e.built.Err)
+		return next, ch, false
+	}
+	next = claim{Target: node, Generation: leg.Generation + 1, CSeq: e.built.CSeq}
+	if e.held != nil {
+		next.Generation = max(next.Generation, e.held.Generation+1)
+	}
+	ch = channelFor(&call, &leg, e.built, next.Generation)
+	next.Channel = ch.ID
+	return next, ch, true
 }
 
 var errStays = errors.New("the call stays where it is")
 
 // node waits for a healthy node of the call's farm, for GiveUp at most (F4); errStays if the dead one goes on with the call. Others are not kept waiting.
-func (w *rescue) node(ctx context.Context, j *job, avoid []bridge.NodeID, s *slot) (bridge.NodeID, error) {
-	role := roleOf(&j.call)
-	for deadline := time.Now().Add(w.r.cfg.GiveUp); ; {
-		if w.stays(j) {
+func (e *effort) node(ctx context.Context) (bridge.NodeID, error) {
+	role := roleOf(&e.job.call)
+	for deadline := time.Now().Add(e.r.cfg.GiveUp); ; {
+		if e.stays(&e.job) {
 			return "", errStays
 		}
-		if node, ok := w.r.place(&j.call, w.d.Node, w.r.healthy(role), avoid); ok {
+		if node, ok := e.r.place(&e.job.call, e.d.Node, e.r.healthy(role), e.avoid); ok {
 			return node, nil
 		}
-		s.give()
+		e.slot.give()
 		if !time.Now().Before(deadline) {
-			return "", fmt.Errorf("no healthy node of farm %s for %v", role, w.r.cfg.GiveUp)
+			return "", fmt.Errorf("no healthy node of farm %s for %v", role, e.r.cfg.GiveUp)
 		}
 		if !sleep(ctx, storePause) {
 			return "", ctx.Err()
@@ -209,11 +162,14 @@ func (r *Recoverer) place(c *bridge.Call, dead bridge.NodeID, healthy, avoid []b
 // latest is the dialog as it stands now: a BYE may have come while the leg waited for its turn, and what a node that died over it sent meanwhile
 // counts. An INVITE of the farm that has no answer yet is waited for: a far end that has not answered it answers the next one with 500 (RFC 3261
 // section 14.2). used is the CSeq of the last INVITE that we asked for; captured or not, it may be on the wire.
-func (w *rescue) latest(ctx context.Context, j *job, built Rebuilt, used uint32) Rebuilt {
+func (e *effort) latest(ctx context.Context, used uint32) Rebuilt {
+	built := e.built
+	ask := asked([]job{e.job})
+	pending := false
 	for begin := time.Now(); ; {
-		now, ok := w.r.cfg.History.Fresh(ctx, w.d.SIP, asked([]job{*j})[0])
+		now, ok := e.r.cfg.History.Fresh(ctx, e.d.SIP, ask[0])
 		if !ok && used > 0 {
-			now, ok = answerOf(w.r.cfg.History.Dialogs(ctx, w.d.SIP, asked([]job{*j})), j.leg.SIPCallID)
+			now, ok = answerOf(e.r.cfg.History.Dialogs(ctx, e.d.SIP, ask), ask[0].CallID)
 		}
 		if !ok {
 			break
@@ -223,13 +179,17 @@ func (w *rescue) latest(ctx context.Context, j *job, built Rebuilt, used uint32)
 			return now
 		}
 		built = now
+		pending = pending || built.Pending
 		if !built.Pending || time.Since(begin) >= pendingWait || !sleep(ctx, askEvery) {
 			break
 		}
 	}
+	if pending || used > 0 || e.job.leg.Generation > 0 {
+		e.acknowledge(ctx)
+	}
 	// What a node sent that took the leg over and died may have missed the capture: each recovery before has used a number (section 12.2.2 allows gaps).
-	if built.Err == nil && j.leg.Generation > 0 {
-		built = built.at(built.CSeq + uint32(j.leg.Generation))
+	if built.Err == nil && e.job.leg.Generation > 0 {
+		built = built.at(built.CSeq + uint32(e.job.leg.Generation))
 	}
 	if built.CSeq <= used {
 		built = built.at(used + 1)
@@ -243,6 +203,30 @@ func (b Rebuilt) at(cseq uint32) Rebuilt {
 	b.Variables = maps.Clone(b.Variables)
 	b.Variables["PJSIP_RECOVERY_CSEQ"] = strconv.FormatUint(uint64(cseq), 10)
 	return b
+}
+
+// claim writes down what is about to be asked, which is the right to ask it. fresh tells that nobody had the dialog before us; ok that the leg is not settled.
+func (e *effort) claim(ctx context.Context, next claim) (fresh, ok bool) {
+	if h := e.held; h != nil {
+		h.Target, h.Channel, h.CSeq, h.Generation = next.Target, next.Channel, next.CSeq, next.Generation
+		return true, e.declare(ctx, h)
+	}
+	// It is taken with what it is taken for, so that one write says both.
+	h, fresh, err := e.claimLeg(ctx, &e.job, e.slot, next)
+	if err != nil {
+		if errors.Is(err, errElsewhere) {
+			e.there(ctx)
+		}
+		return false, false
+	}
+	e.held = h
+	if fresh {
+		if _, leg, _, gone := e.roster.leg(&e.job); gone || leg.Node != e.d.Node {
+			e.there(ctx) // its claim was given free just before
+			return false, false
+		}
+	}
+	return fresh, true
 }
 
 // declare writes the claim before the node is asked. It tells whether the leg is still ours.
@@ -262,127 +246,77 @@ func (w *rescue) declare(ctx context.Context, h *held) bool {
 	}
 }
 
-// try places the channel and waits until the bridge role has it, or it is certain that it never will.
-func (w *rescue) try(ctx context.Context, j *job, h *held, ch Channel, s *slot, n int) error {
-	w.rep.target(n, h.Target)
-	ask, cancel := context.WithTimeout(ctx, 3*time.Second)
-	err := w.r.cfg.Farm.Originate(ask, h.Target, ch)
-	cancel()
-	// An error may be an answer that came too late: an INVITE that left must not get a second one beside it.
-	if err != nil && !w.exists(ctx, h) {
-		return fmt.Errorf("node %s: %w", h.Target, err)
-	}
-	w.rep.step(n, "invite", string(h.Target))
-	return w.await(ctx, j, h, s, n)
+// inherited waits for the channel that a controller before us asked for, and may have got. It tells whether that ended the leg.
+func (e *effort) inherited(ctx context.Context) bool {
+	e.rep.halt(e.n, "channel of the former controller", string(e.held.Target))
+	e.pairs.invite(e.job.leg.SIPCallID)
+	e.sent = e.d.At // by the clock of whoever saw it; the answer before that is older than a machine's clock is wrong
+	return e.settled(ctx, e.await(ctx))
 }
 
-// exists asks a node that lives until it says whether it has the channel.
-func (w *rescue) exists(ctx context.Context, h *held) bool {
-	for w.r.cfg.Farm.Alive(h.Target, "") {
-		ask, cancel := context.WithTimeout(ctx, time.Second)
-		there, err := w.r.cfg.Farm.Exists(ask, h.Target, h.Channel)
-		cancel()
-		if err == nil {
-			return there
-		}
-		if !sleep(ctx, storePause) {
-			return false
-		}
-	}
-	return false
-}
-
-// await follows an INVITE: the record tells of the answer, the capture of a refusal, and the node that there is nothing to wait for.
-func (w *rescue) await(ctx context.Context, j *job, h *held, s *slot, n int) error {
-	sent := time.Now()
-	asked := sent
-	tick := time.NewTicker(askEvery)
-	defer tick.Stop()
-	for {
-		_, leg, changed, gone := w.roster.leg(j)
-		switch {
-		case gone:
-			return errElsewhere
-		case leg.ID == h.Channel && leg.State != bridge.LegRinging:
-			w.rep.step(n, "answered", "200") // of which the bridge role was told by the node, whether or not it was captured
-			return nil
-		case leg.Node != w.d.Node && leg.Generation >= h.Generation:
-			return errElsewhere
-		}
-		select {
-		case <-changed:
-			continue
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if err := w.final(ctx, j, h); err != nil {
-			return err
-		}
-		if !w.r.cfg.Farm.Alive(h.Target, "") {
-			return fmt.Errorf("node %s died as well", h.Target)
-		}
-		if time.Since(sent) >= slotTime {
-			s.give()
-		}
-		if time.Since(asked) >= existsEvery {
-			asked = time.Now()
-			if !w.exists(ctx, h) && w.r.cfg.Farm.Alive(h.Target, "") && ctx.Err() == nil {
-				sleep(ctx, captureLag)
-				if err := w.final(ctx, j, h); err != nil {
-					return err
-				}
-				if _, leg, _, _ := w.roster.leg(j); leg.ID == h.Channel {
-					continue
-				}
-				return fmt.Errorf("node %s gave the channel up", h.Target)
-			}
-		}
-		if time.Since(sent) > inviteTimeout {
-			ask, cancel := context.WithTimeout(ctx, 3*time.Second)
-			err := w.r.cfg.Farm.Hangup(ask, h.Target, h.Channel)
-			cancel()
-			return errors.Join(fmt.Errorf("no answer for %v: %w", inviteTimeout, errEnded), err)
-		}
-	}
-}
-
-// final is what follows from the far end's refusal, if there is one.
-func (w *rescue) final(ctx context.Context, j *job, h *held) error {
-	status, ok := w.r.cfg.History.Final(ctx, j.leg.SIPCallID, h.CSeq)
+// settled ends the leg if an attempt decided it.
+func (e *effort) settled(ctx context.Context, outcome error) bool {
 	switch {
-	case !ok || status < 300:
-		return nil
-	case status == 491:
-		return errPending
-	case status == 408, status == 481:
-		return errGone
+	case outcome == nil:
+		e.slot.give() // the next one need not wait for what is written about this one
+		e.back = true
+		e.end(ctx, ResultRecovered, nil)
+	case ctx.Err() != nil:
+	case errors.Is(outcome, errElsewhere):
+		e.there(ctx)
+	case errors.Is(outcome, errGone):
+		e.end(ctx, ResultClosed, outcome)
+	case errors.Is(outcome, errEnded), errors.Is(outcome, errMute):
+		e.end(ctx, ResultFailed, outcome)
+	default:
+		return false
 	}
-	return fmt.Errorf("the far end answers %d: %w", status, errEnded)
+	return true
+}
+
+// pause waits before the next attempt, without a place among those that are at it where it takes long.
+func (e *effort) pause(ctx context.Context, last error) {
+	if errors.Is(last, errPending) {
+		e.rep.halt(e.n, "again", "491", last.Error())
+		e.slot.give()
+		sleep(ctx, backOff(e.job.leg.Role))
+		return
+	}
+	e.rep.halt(e.n, "again", string(e.held.Target), last.Error())
+	e.avoid = append(e.avoid, e.held.Target)
+	sleep(ctx, captureLag)
+}
+
+// backOff is RFC 3261, section 14.1: whoever owns the Call-ID waits for 2.1 to 4 s, the other one for up to 2 s. It is the farm's where the farm had called.
+func backOff(role string) time.Duration {
+	const unit = 10 * time.Millisecond
+	if role == bridge.LegOut {
+		return 2100*time.Millisecond + unit*time.Duration(rand.IntN(191))
+	}
+	return unit * time.Duration(1+rand.IntN(200))
 }
 
 // there is for a leg that needs nothing any more: it lives on another node, or it ended.
-func (w *rescue) there(ctx context.Context, j *job, h *held, n int, tag string) {
-	_, leg, _, gone := w.roster.leg(j)
+func (e *effort) there(ctx context.Context) {
+	_, leg, _, gone := e.roster.leg(&e.job)
 	if gone {
-		w.end(ctx, j, h, n, tag, ResultClosed, errors.New("the call ended meanwhile"))
+		e.end(ctx, ResultClosed, errors.New("the call ended meanwhile"))
 		return
 	}
-	w.rep.target(n, leg.Node)
-	w.end(ctx, j, h, n, tag, ResultRecovered, nil)
+	e.rep.target(e.n, leg.Node)
+	e.end(ctx, ResultRecovered, nil)
 }
 
-// end writes a leg's result; one that does not come back is given up in the call's record, and its far end is left in silence no longer. With h the
-// dialog is free for the next crash.
-func (w *rescue) end(ctx context.Context, j *job, h *held, n int, tag, result string, why error) {
-	if result != ResultRecovered && result != ResultKept {
-		if err := giveUp(ctx, w.calls, j, w.d.Node); err != nil && !errors.Is(err, store.ErrNotFound) {
-			w.log.Warn("leg is not given up", "call", j.call.ID, "leg", j.leg.ID, "err", err)
-		}
+// end writes a leg's result; one that does not come back is given up in the call's record, and its far end is left in silence no longer: it gets a BYE, where the
+// dialog is known and nobody has sent one. With a claim the dialog is free for the next crash.
+func (e *effort) end(ctx context.Context, result string, why error) {
+	alive := result == ResultRecovered || result == ResultKept
+	e.soothed(ctx, &e.job, e.built.RemoteTag, result != ResultRecovered)
+	if (result == ResultFailed || result == ResultRefused) && !errors.Is(why, errEnded) {
+		e.farewell(ctx)
 	}
-	w.soothed(ctx, j.leg.SIPCallID, tag)
-	w.rep.end(n, result, why)
-	w.r.count(func(s *Stats) {
+	e.rep.end(e.n, result, why)
+	e.r.count(func(s *Stats) {
 		switch result {
 		case ResultRecovered:
 			s.Recovered++
@@ -396,7 +330,11 @@ func (w *rescue) end(ctx context.Context, j *job, h *held, n int, tag, result st
 			s.Failed++
 		}
 	})
-	if h != nil {
-		h.release(ctx)
+	e.slot.give()
+	if !alive {
+		insistGiveUp(ctx, e.calls, &e.job, e.d.Node, e.log)
+	}
+	if e.held != nil {
+		e.held.release(ctx)
 	}
 }

@@ -3,7 +3,9 @@ package recovery
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,6 +102,37 @@ func (r *roster) leg(j *job) (call bridge.Call, leg bridge.Leg, changed <-chan s
 		return call, bridge.Leg{}, ch, true
 	}
 	return call, call.Legs[i], ch, false
+}
+
+// insistGiveUp gives a leg up as soon as the store takes it, while the crash is open.
+func insistGiveUp(ctx context.Context, calls *store.Bucket, j *job, dead bridge.NodeID, log *slog.Logger) {
+	for told := false; ; told = true {
+		err := giveUp(ctx, calls, j, dead)
+		if err == nil || errors.Is(err, store.ErrNotFound) {
+			return
+		}
+		if !told {
+			log.Warn("leg is not given up yet", "call", j.call.ID, "leg", j.leg.ID, "err", err)
+		}
+		if !sleep(ctx, storePause) {
+			return
+		}
+	}
+}
+
+// legIn is the leg of a job in a call's record.
+func legIn(value []byte, j *job) (leg bridge.Leg, ok bool) {
+	var c bridge.Call
+	if json.Unmarshal(value, &c) != nil {
+		return leg, false
+	}
+	base := baseID(j.leg.ID)
+	for _, l := range c.Legs {
+		if baseID(l.ID) == base {
+			return l, true
+		}
+	}
+	return leg, false
 }
 
 // giveUp writes into the call's record that a leg is gone, which the bridge role takes for its hang-up. A leg that another node has meanwhile stays.

@@ -181,7 +181,9 @@ func (q *question) rebuild(id string, told []Message, lossy bool) (b Rebuilt, wh
 	ev.Messages, ev.Lossy = slices.Concat(ev.Messages, told), lossy
 	d, err := Rebuild(ev)
 	if err != nil {
-		b, why = Rebuilt{Err: err}, reasonOf(err)
+		if b, why = (Rebuilt{Err: err}), reasonOf(err); d.Local.Tag != "" {
+			b.RequestURI, b.RemoteTag, b.CSeq, b.Variables = d.Target, d.Remote.Tag, d.CSeq, d.Variables()
+		}
 	} else {
 		b = Rebuilt{Source: SourceOwn, RequestURI: d.Target, RemoteTag: d.Remote.Tag, CSeq: d.CSeq, Pending: d.Pending, Variables: d.Variables()}
 		if lossy {

@@ -101,6 +101,8 @@ type Stats struct {
 	Closed    int
 	Kept      int
 	Failed    int
+	Heard     int // recovered legs of which media heard the new node
+	Silent    int // and of which it did not
 
 	Open    int             // crashes that this controller recovers now
 	Pending int             // their legs without a result

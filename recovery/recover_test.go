@@ -34,7 +34,12 @@ func TestB51BothLegsMeet(t *testing.T) {
 	}
 	r := w.recoverer(Config{})
 	r.Dead(t.Context(), death("call1", "e1"))
-	legs := w.crash(r, "call1", "e1")
+	w.crash(r, "call1", "e1")
+	d := death("call1", "e1")
+	legs := map[string]LegReport{}
+	for _, l := range w.closed(d.key()).Legs { // listened to until then
+		legs[l.SIPCallID] = l
+	}
 	if len(legs) != 85 {
 		t.Errorf("%d legs, want 85", len(legs))
 	}
@@ -43,13 +48,21 @@ func TestB51BothLegsMeet(t *testing.T) {
 			t.Errorf("%s: %+v after %v", id, l, w.invites[id])
 		}
 		var names []string
+		heard := 0
 		for _, s := range l.Steps {
-			if s.Name != stepJoin && s.Name != stepComfort { // beside the others
+			switch s.Name {
+			case StepRTP: // as soon as it was answered: it may be heard before anybody knows of that
+				heard++
+			case stepJoin, stepComfort:
+			default:
 				names = append(names, s.Name)
 			}
 		}
-		if want := []string{"found", "dialog", "turn", "claimed", "invite", "answered", "recovered", "rtp"}; !slices.Equal(names, want) {
-			t.Errorf("%s: timeline %v, want %v", id, names, want)
+		if want := []string{"found", "dialog", "turn", "claimed", "invite", "answered", "recovered"}; !slices.Equal(names, want) || heard != 1 {
+			t.Errorf("%s: timeline %v and heard %d times, want %v and once", id, names, heard, want)
+		}
+		if !slices.IsSortedFunc(l.Steps, func(a, b Step) int { return a.At.Compare(b.At) }) {
+			t.Errorf("%s: steps out of order: %+v", id, l.Steps)
 		}
 	}
 	load := map[bridge.NodeID]int{}
@@ -107,7 +120,16 @@ func TestB50Answers(t *testing.T) {
 	w.put("unknown", "call1", "", "unknown.1")
 	w.put("ended", "call1", "", "ended.1")
 	w.put("broken", "call1", "", "broken.1")
+	w.put("timeout", "call1", "", "timeout.1")
+	w.put("stubborn", "call1", "", "stubborn.1")
+	w.put("nowhere", "call1", "", "nowhere.1")
+	w.role = bridge.LegOut
+	w.put("owner", "call1", "", "owner.1")
 	w.script["sip-pending.1"] = []int{491, 491}
+	w.script["sip-owner.1"] = []int{491}
+	w.script["sip-timeout.1"] = []int{408}
+	w.script["sip-stubborn.1"] = []int{491, 491, 491, 491, 491, 491}
+	w.refuses["sip-nowhere.1"] = errors.New("503")
 	w.script["sip-unknown.1"] = []int{481}
 	w.script["sip-broken.1"] = []int{500}
 	w.lost["sip-ended.1"] = errors.New("a BYE was seen")
@@ -118,7 +140,8 @@ func TestB50Answers(t *testing.T) {
 		result  string
 		invites int
 	}{
-		"sip-pending.1": {ResultRecovered, 3}, "sip-unknown.1": {ResultClosed, 1}, "sip-ended.1": {ResultRefused, 0},
+		"sip-pending.1": {ResultRecovered, 3}, "sip-unknown.1": {ResultClosed, 1}, "sip-ended.1": {ResultRefused, 0}, "sip-timeout.1": {ResultClosed, 1},
+		"sip-owner.1": {ResultRecovered, 2}, "sip-stubborn.1": {ResultFailed, 6}, "sip-nowhere.1": {ResultFailed, 6}, // no node takes it
 		"sip-broken.1": {ResultFailed, 1}, // the node has said BYE: nothing is left to try
 	} {
 		sent := w.invites[id]
@@ -137,6 +160,120 @@ func TestB50Answers(t *testing.T) {
 		if state := w.read(call).Legs[0].State; (state == bridge.LegGone) != (want.result != ResultRecovered) {
 			t.Errorf("%s: result %s leaves the record at %s", id, want.result, state)
 		}
+	}
+	// Who gets no INVITE that the node would have followed by a BYE gets one from here.
+	w.until("two are told that it is over", func() bool { return len(w.spoken) >= 6 })
+	if byes := w.words("BYE"); len(byes) != 2 || byes["sip-stubborn.1"] == 0 || byes["sip-nowhere.1"] == 0 {
+		t.Errorf("BYEs %v", byes)
+	}
+	for _, text := range w.spoken {
+		if strings.Contains(text, "Call-ID: sip-stubborn.1\r\n") && !strings.Contains(text, "CSeq: 7 BYE\r\n") {
+			t.Errorf("six INVITEs have used the numbers up to 6: %s", text)
+		}
+	}
+	// RFC 3261 section 14.1: it was the farm that had called.
+	var refused time.Time
+	for _, s := range legs["sip-owner.1"].Steps {
+		if s.Result == "491" {
+			refused = s.At
+		} else if d := s.At.Sub(refused); s.Name == "claimed" && !refused.IsZero() && d < 2100*time.Millisecond {
+			t.Errorf("the owner of the Call-ID tries again after %v", d)
+		}
+	}
+}
+
+// TestB50BackOff: RFC 3261 section 14.1, in steps of 10 ms.
+func TestB50BackOff(t *testing.T) {
+	for role, want := range map[string][2]time.Duration{bridge.LegOut: {2100 * time.Millisecond, 4 * time.Second}, bridge.LegIn: {10 * time.Millisecond, 2 * time.Second}} {
+		least, most := time.Hour, time.Duration(0)
+		for range 20000 {
+			d := backOff(role)
+			least, most = min(least, d), max(most, d)
+			if d%(10*time.Millisecond) != 0 {
+				t.Fatalf("%s: %v", role, d)
+			}
+		}
+		if least != want[0] || most != want[1] {
+			t.Errorf("%s: %v to %v, want %v", role, least, most, want)
+		}
+	}
+}
+
+// TestB50Bounded: no more INVITEs are under way than Parallel, and as many; who has waited longest is asked for first, and the legs of a call one behind the other.
+func TestB50Bounded(t *testing.T) {
+	w := newWorld(t, "call2", "call3")
+	var want []string
+	for i := range 12 {
+		w.put(fmt.Sprintf("c%02d", 11-i), "call1", "", fmt.Sprintf("c%d.1", i), fmt.Sprintf("c%d.2", i))
+		want = append(want, fmt.Sprintf("sip-c%d.1", i), fmt.Sprintf("sip-c%d.2", i))
+	}
+	w.slow = 60 * time.Millisecond
+	most := 0
+	w.onAsk = func(bridge.NodeID) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		answered := 0
+		for _, a := range w.answers {
+			answered += len(a)
+		}
+		most = max(most, len(w.order)-answered)
+	}
+	r := w.recoverer(Config{Parallel: 3})
+	r.Dead(t.Context(), death("call1", "e1"))
+	w.crash(r, "call1", "e1")
+	if most != 3 {
+		t.Errorf("%d INVITEs at a time, want 3", most)
+	}
+	for i, id := range w.order { // those that are at it at a time may change places
+		if j := slices.Index(want, id); j < i-2 || j > i+2 {
+			t.Errorf("%s is the %dth that is asked for, want the %dth: %v", id, i, j, w.order)
+		}
+	}
+
+	one := newWorld(t, "call2")
+	for i := range 6 {
+		one.put(fmt.Sprintf("c%d", 5-i), "call1", "", fmt.Sprintf("c%d.1", i))
+	}
+	r = one.recoverer(Config{Parallel: 1})
+	r.Dead(t.Context(), death("call1", "e1"))
+	one.crash(r, "call1", "e1")
+	if !slices.Equal(one.order, []string{"sip-c0.1", "sip-c1.1", "sip-c2.1", "sip-c3.1", "sip-c4.1", "sip-c5.1"}) {
+		t.Errorf("one at a time, and asked for in the order %v", one.order)
+	}
+}
+
+// TestF5NumberOfEachRecovery: each recovery before has used a number, which may have missed the capture (F3, F5).
+func TestF5NumberOfEachRecovery(t *testing.T) {
+	w := newWorld(t, "call2")
+	w.put("c", "call1", "", "c.1")
+	w.cseq["sip-c.1"] = 7
+	if err := w.calls.Modify(t.Context(), "c", func(old []byte) ([]byte, error) {
+		return bytes.Replace(old, []byte(`"id":"c.1"`), []byte(`"id":"c.1r2","generation":2`), 1), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r := w.recoverer(Config{})
+	r.Dead(t.Context(), death("call1", "e1"))
+	w.crash(r, "call1", "e1")
+	if got := w.invites["sip-c.1"]; !slices.Equal(got, []string{"10 c.1r3 call2"}) {
+		t.Errorf("%q, want number 10: 8, and one for each recovery before", got)
+	}
+}
+
+// TestB50RefusedAndKnown: a dialog that is known and cannot go on, as one without an ACK, is ended by a BYE.
+func TestB50RefusedAndKnown(t *testing.T) {
+	w := newWorld(t, "call2")
+	w.known = true
+	w.put("c", "call1", "", "c.1")
+	w.lost["sip-c.1"] = refuse(ReasonUnconfirmed, "no ACK")
+	r := w.recoverer(Config{})
+	r.Dead(t.Context(), death("call1", "e1"))
+	if l := w.crash(r, "call1", "e1")["sip-c.1"]; l.Result != ResultRefused {
+		t.Errorf("%+v", l)
+	}
+	w.until("there is a BYE", func() bool { return len(w.spoken) > 0 })
+	if w.words("BYE")["sip-c.1"] == 0 || len(w.invites) > 0 {
+		t.Errorf("said %q, INVITEs %v", w.spoken, w.invites)
 	}
 }
 
@@ -204,6 +341,12 @@ func TestF4WholeFarm(t *testing.T) {
 	short.Dead(t.Context(), death("call1", "e1"))
 	if l := none.crash(short, "call1", "e1")["sip-c.1"]; l.Result != ResultFailed || !strings.Contains(l.Reason, "no healthy node") {
 		t.Errorf("%+v", l)
+	}
+	none.until("the phone has a BYE", func() bool { return len(none.spoken) > 0 })
+	const want = "udp:192.0.2.9:5080 BYE sip:phone@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5080;branch=z9hG4bK"
+	const rest = "\r\nRoute: <sip:edge;lr>\r\nMax-Forwards: 70\r\nFrom: <sip:farm@192.0.2.9>;tag=near\r\nTo: <sip:phone@192.0.2.1>;tag=far\r\nCall-ID: sip-c.1\r\nCSeq: 1 BYE\r\nContent-Length: 0\r\n\r\n"
+	if got := none.spoken[0]; !strings.HasPrefix(got, want) || !strings.HasSuffix(got, rest) {
+		t.Errorf("%q, want %q...%q", got, want, rest)
 	}
 }
 

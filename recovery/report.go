@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,6 +155,21 @@ func (r *report) stepLocked(n int, name string, about ...string) {
 	s := newStep(name, about)
 	l.Steps = append(l.Steps, s)
 	r.meter.step(r, s)
+}
+
+// heard notes when the farm was heard again, which was before we knew: the steps stay in the order of time.
+func (r *report) heard(n int, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := &r.list[n]
+	s := Step{Name: StepRTP, At: at}
+	i := len(l.Steps)
+	for i > 0 && l.Steps[i-1].At.After(at) {
+		i--
+	}
+	l.Steps = slices.Insert(l.Steps, i, s)
+	r.meter.step(r, s)
+	r.writeLocked(n)
 }
 
 func (r *report) end(n int, result string, why error) {

@@ -66,7 +66,7 @@ func (w *rescue) run(ctx context.Context) error {
 			}
 			if e.Key == "" {
 				listed = true
-				w.inherit()
+				w.inherit(ctx)
 				w.log.Warn("recovering", "legs", len(first))
 				w.rep.note("sessions found", strconv.Itoa(len(first))+" legs")
 				w.notePlaces(first)
@@ -198,7 +198,7 @@ func (w *rescue) disclaim(ctx context.Context) {
 }
 
 // inherit ends what a controller before us had brought back, and could not write down any more.
-func (w *rescue) inherit() {
+func (w *rescue) inherit(ctx context.Context) {
 	for n, l := range w.rep.pending() {
 		j := job{call: bridge.Call{ID: l.Call}, leg: bridge.Leg{ID: l.Leg, SIPCallID: l.SIPCallID}}
 		w.mu.Lock()
@@ -207,9 +207,15 @@ func (w *rescue) inherit() {
 		if busy {
 			continue
 		}
-		if _, leg, _, gone := w.roster.leg(&j); gone {
+		_, leg, _, gone := w.roster.leg(&j)
+		switch {
+		case gone:
 			w.rep.end(n, ResultClosed, errors.New("the call ended meanwhile"))
-		} else {
+		case w.stays(&j):
+			w.soothed(ctx, &j, "", true)
+			w.rep.target(n, leg.Node)
+			w.rep.end(n, ResultKept, nil)
+		default:
 			w.rep.target(n, leg.Node)
 			w.rep.end(n, ResultRecovered, nil)
 		}
@@ -297,9 +303,16 @@ func (w *rescue) start(ctx context.Context, b *batch, dialogs map[string]Rebuilt
 		_ = s.take(ctx) // if ctx ends the leg sees it
 		w.rep.step(n, "turn")
 		w.all.Go(func() {
-			defer w.leave(&j)
 			defer s.give()
-			w.leg(ctx, j, built, s, n)
+			e := &effort{rescue: w, job: j, built: built, slot: s, n: n}
+			e.bring(ctx)
+			w.leave(&j)
+			if e.back { // nobody waits for what is only looked at
+				w.all.Go(func() { e.listen(ctx) })
+				if e.followed() {
+					w.all.Go(func() { e.watchAnswers(ctx) })
+				}
+			}
 		})
 	}
 }

@@ -2,23 +2,38 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 
 	"rtcedge/bridge"
+	"rtcedge/internal/store"
 )
 
-// pairs are the calls whose two are joined directly while their node is away.
+// Chosen by us.
+const (
+	// joinWait is how long an INVITE waits for the join of its two, which takes media some milliseconds.
+	joinWait = 150 * time.Millisecond
+
+	joinTime   = 2 * time.Second // for all of a batch
+	mediaTime  = time.Second     // for one command
+	mediaTries = 5 * time.Second // to end what was begun
+	mediaPause = 200 * time.Millisecond
+)
+
+// pairs are the calls whose two are joined directly while their node is away, and who has comfort noise in place of that.
 type pairs struct {
 	mu      sync.Mutex               // guards the rest
 	open    map[string]chan struct{} // by call; closed when it is known whether its two are joined
+	noise   map[string]chan struct{} // by Call-ID, who has comfort noise; closed when media has answered
 	invited map[string]bool          // Call-IDs whose INVITE may have left
-	joined  map[string]bool          // Call-IDs
+	joined  map[string]bool          // Call-IDs that are joined, or may be
+	over    map[string]bool          // Call-IDs that need nothing any more
 }
 
 func newPairs() pairs {
-	return pairs{open: map[string]chan struct{}{}, invited: map[string]bool{}, joined: map[string]bool{}}
+	return pairs{open: map[string]chan struct{}{}, noise: map[string]chan struct{}{}, invited: map[string]bool{}, joined: map[string]bool{}, over: map[string]bool{}}
 }
 
 // expect is told of the legs that are soothed together.
@@ -26,6 +41,7 @@ func (p *pairs) expect(batch []job) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range batch {
+		delete(p.over, batch[i].leg.SIPCallID) // it is here again
 		if id := batch[i].call.ID; p.open[id] == nil && pairable(&batch[i]) {
 			p.open[id] = make(chan struct{})
 		}
@@ -36,15 +52,16 @@ func pairable(j *job) bool {
 	return j.call.Conference == "" && j.call.Up() == 2 && !j.leg.Held && !j.leg.Muted && j.leg.Waiting == ""
 }
 
-// joinWait is how long an INVITE waits for the join of its two, which takes media some milliseconds. Chosen by us.
-const joinWait = 150 * time.Millisecond
-
-// wait returns when the INVITE of a leg may leave. A join that comes behind it would take the new answer for the old one, and keep the new node out.
-func (p *pairs) wait(ctx context.Context, j *job) {
+// settled is closed when it is known whether the two of a call are joined; nil if nobody is at it.
+func (p *pairs) settled(call string) <-chan struct{} {
 	p.mu.Lock()
-	settled := p.open[j.call.ID]
-	p.mu.Unlock()
-	if settled != nil {
+	defer p.mu.Unlock()
+	return p.open[call]
+}
+
+// wait returns when the INVITE of a leg may leave: behind the join of its two, if that takes no longer than it should.
+func (p *pairs) wait(ctx context.Context, j *job) {
+	if settled := p.settled(j.call.ID); settled != nil {
 		select {
 		case <-settled:
 		case <-time.After(joinWait):
@@ -53,51 +70,56 @@ func (p *pairs) wait(ctx context.Context, j *job) {
 	}
 }
 
-// invite notes that an INVITE leaves, and tells whether the leg is joined.
-func (p *pairs) invite(id string) (joined bool) {
+// invite notes that an INVITE leaves.
+func (p *pairs) invite(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.invited[id] = true
-	return p.joined[id]
 }
 
-// settle notes what became of a join. late tells that an INVITE was faster.
-func (p *pairs) settle(call string, ok bool, ids ...string) (late bool) {
+// join tells whether two may be joined by the answers that media had when it was asked: nobody was invited before that, and nobody is back.
+func (p *pairs) join(a, b string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range []string{a, b} {
+		if p.invited[id] || p.over[id] {
+			return false
+		}
+	}
+	p.joined[a], p.joined[b] = true, true
+	return true
+}
+
+func (p *pairs) settle(call string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if ch := p.open[call]; ch != nil {
 		close(ch)
 		delete(p.open, call)
 	}
-	for _, id := range ids {
-		late = late || p.invited[id]
-	}
-	for _, id := range ids {
-		if ok && !late {
-			p.joined[id] = true
-		}
-	}
-	return ok && late
 }
 
 // soothe joins the two of a call directly and gives all others comfort noise, until their farm sides speak again. It is best effort: it fails
 // where the two are at different media nodes.
 func (w *rescue) soothe(ctx context.Context, batch []job, dialogs map[string]Rebuilt) {
-	media := w.r.cfg.Media
-	if media == nil {
+	if w.r.cfg.Media == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	soon, cancel := context.WithTimeout(ctx, joinTime)
 	defer cancel()
 	var all sync.WaitGroup
-	defer all.Wait()
+	defer func() {
+		all.Wait()
+		for _, j := range batch { // nobody waits for those without a partner
+			if _, ok := dialogs[j.leg.SIPCallID]; ok {
+				w.pairs.settle(j.call.ID)
+			}
+		}
+	}()
 	limit := make(chan struct{}, 8)
 	do := func(f func()) {
 		limit <- struct{}{}
 		all.Go(func() { defer func() { <-limit }(); f() })
-	}
-	comfort := func(j job) {
-		w.rep.step(w.rep.place(&j), stepComfort, about("on", media.Comfort(ctx, j.leg.SIPCallID, dialogs[j.leg.SIPCallID].RemoteTag, true))...)
 	}
 	first := map[string]job{}
 	var alone []job
@@ -118,30 +140,88 @@ func (w *rescue) soothe(ctx context.Context, batch []job, dialogs map[string]Reb
 			both = append(both, [2]job{other, j})
 		}
 	}
-	for _, j := range first { // nobody waits for them
-		w.pairs.settle(j.call.ID, false)
+	for _, j := range first {
+		w.pairs.settle(j.call.ID)
 		alone = append(alone, j)
 	}
 	for _, p := range both {
 		do(func() {
-			a, b := p[0].leg.SIPCallID, p[1].leg.SIPCallID
-			err := media.Join(ctx, a, dialogs[a].RemoteTag, b, dialogs[b].RemoteTag)
-			said := about("joined", err)
-			if w.pairs.settle(p[0].call.ID, err == nil, a, b) {
-				_ = media.Unjoin(ctx, a)
-				said = []string{"undone", "an INVITE was faster"}
-			}
+			err := w.join(soon, &p, dialogs)
+			w.pairs.settle(p[0].call.ID)
 			for i := range p {
-				w.rep.step(w.rep.place(&p[i]), stepJoin, said...)
+				w.rep.step(w.rep.place(&p[i]), stepJoin, about("joined", err)...)
 				if err != nil {
-					comfort(p[i])
+					w.comfort(ctx, &p[i], dialogs)
 				}
 			}
 		})
 	}
 	for _, j := range alone {
-		do(func() { comfort(j) })
+		do(func() { w.comfort(ctx, &j, dialogs) })
 	}
+}
+
+var errNotBefore = errors.New("an INVITE may have left, or the call goes on")
+
+// join is harmless whenever it comes: it names the answers that media had before any INVITE of ours left, and media refuses it behind another one.
+func (w *rescue) join(ctx context.Context, p *[2]job, dialogs map[string]Rebuilt) error {
+	var ends [2]MediaEnd
+	for i := range p {
+		id := p[i].leg.SIPCallID
+		ends[i] = MediaEnd{CallID: id, Tag: dialogs[id].RemoteTag}
+		heard, err := w.r.cfg.Media.Heard(ctx, ends[i].CallID, ends[i].Tag)
+		if err != nil {
+			return err
+		}
+		ends[i].Answered = heard.Answered
+	}
+	for i := range p {
+		if err := w.nobodyInvited(ctx, &p[i]); err != nil {
+			return err
+		}
+	}
+	if !w.pairs.join(ends[0].CallID, ends[1].CallID) {
+		return errNotBefore
+	}
+	return w.r.cfg.Media.Join(ctx, ends[0], ends[1])
+}
+
+// nobodyInvited is an error if somebody else may have sent an INVITE before us: who does writes a claim first, which stays until the record has the leg's new
+// place. Only a controller before us, or the recovery of a crash before this one, can have done so.
+func (w *rescue) nobodyInvited(ctx context.Context, j *job) error {
+	if !w.former[j.call.ID] && j.leg.Generation == 0 {
+		return nil
+	}
+	if _, err := w.claims.Get(ctx, j.leg.SIPCallID); !errors.Is(err, store.ErrNotFound) {
+		return errors.Join(errNotBefore, err)
+	}
+	e, err := w.calls.Get(ctx, j.call.ID)
+	if err != nil {
+		return err
+	}
+	if now, ok := legIn(e.Value, j); !ok || now.ID != j.leg.ID {
+		return errNotBefore
+	}
+	return nil
+}
+
+// comfort lets one who hears nothing hear noise.
+func (w *rescue) comfort(ctx context.Context, j *job, dialogs map[string]Rebuilt) {
+	id := j.leg.SIPCallID
+	w.pairs.mu.Lock()
+	over, done := w.pairs.over[id], make(chan struct{})
+	if !over {
+		w.pairs.noise[id] = done
+	}
+	w.pairs.mu.Unlock()
+	if over {
+		return
+	}
+	ask, cancel := context.WithTimeout(ctx, mediaTime)
+	err := w.r.cfg.Media.Comfort(ask, id, dialogs[id].RemoteTag, true)
+	cancel()
+	close(done)
+	w.rep.step(w.rep.place(j), stepComfort, about("on", err)...)
 }
 
 // about is what the report says of a command.
@@ -152,45 +232,95 @@ func about(done string, err error) []string {
 	return []string{done}
 }
 
-// soothed ends the comfort noise: the call goes on, or is over.
-func (w *rescue) soothed(ctx context.Context, callID, tag string) {
-	w.pairs.mu.Lock()
-	joined := w.pairs.joined[callID]
-	w.pairs.mu.Unlock()
-	if w.r.cfg.Media == nil || joined {
+// soothed ends what was done for a leg's ears, in the background: the call goes on, or is over. A join ends by itself with the first packet of another node;
+// where none will come (parted) it is ended here: who was only asleep would be kept out for good.
+func (w *rescue) soothed(ctx context.Context, j *job, tag string, parted bool) {
+	media := w.r.cfg.Media
+	if media == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	id := j.leg.SIPCallID
+	w.pairs.mu.Lock()
+	w.pairs.over[id] = true
+	noise, settled := w.pairs.noise[id], w.pairs.open[j.call.ID]
+	delete(w.pairs.noise, id)
+	w.pairs.mu.Unlock()
+	if noise != nil {
+		w.all.Go(func() {
+			<-noise
+			w.insist(ctx, func(ctx context.Context) error { return media.Comfort(ctx, id, tag, false) })
+		})
+	}
+	if !parted {
+		return
+	}
+	w.all.Go(func() {
+		if settled != nil {
+			<-settled
+		}
+		w.pairs.mu.Lock()
+		joined := w.pairs.joined[id]
+		delete(w.pairs.joined, id)
+		w.pairs.mu.Unlock()
+		if joined || w.former[j.call.ID] { // a controller before us may have joined them
+			w.insist(ctx, func(ctx context.Context) error { return media.Unjoin(ctx, id) })
+		}
+	})
+}
+
+// insist repeats a command until media has carried it out. Also where the rescue ends meanwhile: nobody else would.
+func (w *rescue) insist(ctx context.Context, command func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mediaTries)
 	defer cancel()
-	_ = w.r.cfg.Media.Comfort(ctx, callID, tag, false)
+	for {
+		ask, done := context.WithTimeout(ctx, mediaTime)
+		err := command(ask)
+		done()
+		if err == nil || !sleep(ctx, mediaPause) {
+			return
+		}
+	}
 }
 
 // Chosen by us.
 const (
 	rtpWait  = 2 * time.Second // for the other one of the call, and then for a packet
-	rtpFirst = 20 * time.Millisecond
+	rtpFirst = 40 * time.Millisecond
+	rtpMost  = 300 * time.Millisecond
 )
 
-// listen notes when the farm is heard again (B55): before says how many packets had come from it when the INVITE left.
-func (w *rescue) listen(ctx context.Context, j *job, tag string, before <-chan int64, n int) {
-	if before == nil || !w.together(ctx, j) {
+// listen notes when the farm is heard again (B55), by media's own clock: the first packet behind the answer that came after sent. The leg is not busy any more.
+func (e *effort) listen(ctx context.Context) {
+	if e.r.cfg.Media == nil || !e.together(ctx, &e.job) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, rtpWait)
+	within, cancel := context.WithTimeout(ctx, rtpWait)
 	defer cancel()
-	last := <-before
-	for pause := rtpFirst; last >= 0; pause += pause / 4 {
-		if now, err := w.r.cfg.Media.Heard(ctx, j.leg.SIPCallID, tag); err == nil {
-			if now > last || now < last && now > 0 { // the re-INVITE may begin a new stream, which counts from 0
-				w.rep.halt(n, StepRTP)
-				return
-			}
-			last = now
-		}
-		if !sleep(ctx, pause) {
+	why := "nothing came behind the answer"
+	for pause := rtpFirst; ; pause = min(pause+pause/2, rtpMost) {
+		heard, err := e.r.cfg.Media.Heard(within, e.job.leg.SIPCallID, e.built.RemoteTag)
+		switch now := time.Now(); {
+		case err != nil:
+			why = err.Error()
+		case heard.Age > now.Sub(e.sent):
+			why = "media has no new answer"
+		case heard.Since >= 0:
+			e.rep.heard(e.n, now.Add(-heard.Since))
+			e.r.count(func(s *Stats) { s.Heard++ })
 			return
 		}
+		if !sleep(within, pause) {
+			break
+		}
 	}
+	if ctx.Err() != nil {
+		return // the crash is closed, or somebody else's
+	}
+	if e.job.leg.Held {
+		why = "on hold"
+	}
+	e.rep.halt(e.n, StepNoRTP, "", why)
+	e.r.count(func(s *Stats) { s.Silent++ })
 }
 
 // together waits until all legs of a call are on one node: a farm that bridges two has nothing to say to one who is alone. In a conference it has.
@@ -212,22 +342,4 @@ func (w *rescue) together(ctx context.Context, j *job) bool {
 			return false
 		}
 	}
-}
-
-// heard counts the farm's packets so far, in the background; -1 says that nobody knows.
-func (w *rescue) heard(ctx context.Context, callID, tag string) <-chan int64 {
-	if w.r.cfg.Media == nil {
-		return nil
-	}
-	out := make(chan int64, 1)
-	w.all.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		defer cancel()
-		count, err := w.r.cfg.Media.Heard(ctx, callID, tag)
-		if err != nil {
-			count = -1
-		}
-		out <- count
-	})
-	return out
 }

@@ -1,11 +1,13 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,21 +41,31 @@ type world struct {
 	channel map[string]bridge.NodeID
 	clear   error
 	cleared int
-	old     []string        // channels that a node still has when it comes back
-	over    []string        // those that were ended
-	living  map[string]bool // SIP addresses
-	packets int64
-	ended   string          // epoch of a process that is gone, though its node lives
-	slow    time.Duration   // phones answer so much later
-	slowly  map[string]bool // Call-IDs that only HOMER knows
-	homer   chan struct{}   // closed when HOMER answers
-	stop    func()          // the recoverer that was started last
+	old     []string               // channels that a node still has when it comes back
+	over    []string               // those that were ended
+	living  map[string]bool        // SIP addresses
+	ended   string                 // epoch of a process that is gone, though its node lives
+	slow    time.Duration          // phones answer so much later
+	slowly  map[string]bool        // Call-IDs that only HOMER knows
+	homer   chan struct{}          // closed when HOMER answers
+	stop    func()                 // the recoverer that was started last
+	answers map[string][]time.Time // of phones to recovery INVITEs, by Call-ID
+	mute    bool                   // the farm says nothing behind them
+	deaf    map[string]error       // calls that media does not know
+	onJoin  func(context.Context)
+	order   []string          // Call-IDs, as they were asked for
+	refuses map[string]error  // what nodes say to being asked for a Call-ID
+	role    string            // of the legs that put writes; bridge.LegIn if it is ""
+	known   bool              // dialogs of lost can be ended
+	noise   map[string][]bool // by Call-ID: comfort noise turned on and off
+	spoken  []string          // in place of dead nodes
 }
 
 func emptyWorld(t *testing.T, nodes ...bridge.NodeID) *world {
 	t.Helper()
 	w := &world{t: t, healthy: map[bridge.NodeID]bool{}, script: map[string][]int{}, cseq: map[string]uint32{}, final: map[string]int{},
-		invites: map[string][]string{}, lost: map[string]error{}, channel: map[string]bridge.NodeID{}}
+		invites: map[string][]string{}, lost: map[string]error{}, channel: map[string]bridge.NodeID{},
+		answers: map[string][]time.Time{}, deaf: map[string]error{}, refuses: map[string]error{}, noise: map[string][]bool{}}
 	for _, n := range nodes {
 		w.healthy[n] = true
 	}
@@ -79,7 +91,7 @@ func (w *world) put(call string, node bridge.NodeID, conference string, legs ...
 	w.t.Helper()
 	c := bridge.Call{ID: call, Node: node, Conference: conference, Created: time.Now()}
 	for _, id := range legs {
-		c.Legs = append(c.Legs, bridge.Leg{ID: id, Node: node, SIPCallID: "sip-" + id, State: bridge.LegUp, Role: bridge.LegIn, Answered: time.Now()})
+		c.Legs = append(c.Legs, bridge.Leg{ID: id, Node: node, SIPCallID: "sip-" + id, State: bridge.LegUp, Role: cmp.Or(w.role, bridge.LegIn), Answered: time.Now()})
 	}
 	value, err := json.Marshal(c)
 	if err != nil {
@@ -145,7 +157,11 @@ func (w *world) dialogs(legs []Asked) map[string]Rebuilt {
 		id := l.CallID
 		n := w.cseq[id] + 1
 		out[id] = Rebuilt{RequestURI: "sip:phone@192.0.2.1", RemoteTag: "far", CSeq: n, Err: w.lost[id], Source: SourceOwn,
-			Variables: map[string]string{"PJSIP_RECOVERY_CALL-ID": id, "PJSIP_RECOVERY_CSEQ": fmt.Sprint(n)}}
+			Variables: map[string]string{"PJSIP_RECOVERY_CALL-ID": id, "PJSIP_RECOVERY_CSEQ": fmt.Sprint(n), "PJSIP_RECOVERY_FROM_URI": "sip:farm@192.0.2.9",
+				"PJSIP_RECOVERY_FROM_TAG": "near", "PJSIP_RECOVERY_TO_URI": "sip:phone@192.0.2.1", "PJSIP_RECOVERY_TO_TAG": "far", "PJSIP_RECOVERY_ROUTES": "<sip:edge;lr>"}}
+		if w.lost[id] != nil && !w.known {
+			out[id] = Rebuilt{Err: w.lost[id]}
+		}
 	}
 	return out
 }
@@ -168,11 +184,21 @@ func (w *world) Runs(node bridge.NodeID, epoch string) bool {
 
 func (w *world) Watched(node bridge.NodeID) bool { return !strings.HasPrefix(string(node), "foreign") }
 
-func (w *world) Heard(context.Context, string, string) (int64, error) {
+// Heard knows one answer before the recovery INVITE's and one per answer, behind each of which the farm speaks, if it does.
+func (w *world) Heard(_ context.Context, id, _ string) (Heard, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.packets++
-	return w.packets, nil
+	if w.deaf[id] != nil {
+		return Heard{}, w.deaf[id]
+	}
+	h := Heard{Answered: int64(len(w.answers[id]) + 1), Age: time.Hour, Since: time.Hour}
+	if n := len(w.answers[id]); n > 0 {
+		h.Age = time.Since(w.answers[id][n-1])
+		if h.Since = h.Age; w.mute {
+			h.Since = -1
+		}
+	}
+	return h, nil
 }
 
 func (w *world) Final(_ context.Context, id string, cseq uint32) (int, bool) {
@@ -216,6 +242,11 @@ func (w *world) Originate(ctx context.Context, node bridge.NodeID, c Channel) er
 	n, _ := strconv.Atoi(c.Variables["PJSIP_RECOVERY_CSEQ"])
 	w.cseq[id] = uint32(n)
 	w.invites[id] = append(w.invites[id], fmt.Sprintf("%d %s %s", n, c.ID, node))
+	w.order = append(w.order, id)
+	if err := w.refuses[id]; err != nil {
+		w.mu.Unlock()
+		return err
+	}
 	status := 200
 	if s := w.script[id]; len(s) > 0 {
 		status, w.script[id] = s[0], s[1:]
@@ -248,6 +279,10 @@ func (w *world) Originate(ctx context.Context, node bridge.NodeID, c Channel) er
 
 // answer is what the bridge role does with the StasisStart, whether or not the controller lives.
 func (w *world) answer(node bridge.NodeID, c Channel, args []string) error {
+	w.mu.Lock()
+	id := c.Variables["PJSIP_RECOVERY_CALL-ID"]
+	w.answers[id] = append(w.answers[id], time.Now())
+	w.mu.Unlock()
 	return w.calls.Modify(context.WithoutCancel(w.t.Context()), args[1], func(old []byte) ([]byte, error) {
 		var call bridge.Call
 		if err := json.Unmarshal(old, &call); err != nil {
@@ -315,11 +350,20 @@ func (w *world) Unfence(_ context.Context, sip string) error {
 	return nil
 }
 
-func (w *world) Join(_ context.Context, a, _, b, _ string) error {
+// Join is refused behind an answer, as media does; onJoin may take its time before.
+func (w *world) Join(ctx context.Context, a, b MediaEnd) error {
+	if w.onJoin != nil {
+		w.onJoin(ctx)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.joined = append(w.joined, a+" "+b)
-	return nil
+	for _, end := range []MediaEnd{a, b} {
+		if end.Answered != int64(len(w.answers[end.CallID])+1) {
+			return errors.New("another answer")
+		}
+	}
+	w.joined = append(w.joined, a.CallID+" "+b.CallID)
+	return ctx.Err()
 }
 
 func (w *world) Unjoin(_ context.Context, id string) error {
@@ -329,7 +373,34 @@ func (w *world) Unjoin(_ context.Context, id string) error {
 	return nil
 }
 
-func (w *world) Comfort(context.Context, string, string, bool) error { return nil }
+func (w *world) Comfort(_ context.Context, id, _ string, on bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noise[id] = append(w.noise[id], on)
+	return nil
+}
+
+func (w *world) Speak(_ context.Context, sip string, _ netip.AddrPort, message string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.spoken = append(w.spoken, sip+" "+message)
+	return nil
+}
+
+// words counts what was said for dead nodes of a method or status, by Call-ID.
+func (w *world) words(what string) map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]int{}
+	for _, text := range w.spoken {
+		_, message, _ := strings.Cut(text, " ")
+		if _, id, ok := strings.Cut(message, "Call-ID: "); ok && strings.HasPrefix(message, what+" ") {
+			id, _, _ = strings.Cut(id, "\r\n")
+			out[id]++
+		}
+	}
+	return out
+}
 
 // recoverer runs one over the world.
 func (w *world) recoverer(cfg Config) *Recoverer {
@@ -395,4 +466,21 @@ func (w *world) crash(r *Recoverer, node bridge.NodeID, epoch string) map[string
 
 func death(node bridge.NodeID, epoch string) Death {
 	return Death{Node: node, Epoch: epoch, SIP: "udp:192.0.2.9:5080", Since: time.Now(), At: time.Now(), Reason: "killed"}
+}
+
+// until waits for what w.mu guards.
+func (w *world) until(what string, ok func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		w.mu.Lock()
+		done := ok()
+		w.mu.Unlock()
+		if done {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Errorf("not so: %s", what)
+			return
+		}
+	}
 }

@@ -96,7 +96,7 @@ func (l *Lab) reported(ctx context.Context, struck time.Time) ([]Crash, error) {
 	for end := time.Now().Add(reportTime); ; Sleep(ctx, 100*time.Millisecond) { // the last ones listen yet
 		crashes, err := l.Crashes(0)
 		crashes = slices.DeleteFunc(crashes, func(c Crash) bool { return c.Detected.Before(struck) })
-		if err == nil && len(crashes) > 0 && All(crashes, func(c Crash) bool { return !c.Done.IsZero() }) || time.Now().After(end) || ctx.Err() != nil {
+		if err == nil && len(crashes) > 0 && All(crashes, func(c Crash) bool { return c.Reported() }) || time.Now().After(end) || ctx.Err() != nil {
 			return crashes, err
 		}
 	}

@@ -223,6 +223,8 @@ func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Sour
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Failed), "result", recovery.ResultFailed),
 			gauge("recovery_crashes_open", "crashes that this controller recovers now", float64(s.Open)),
 			gauge("recovery_legs_pending", "their legs without a result", float64(s.Pending)),
+			counter("recovery_legs_heard", "recovered legs by whether media heard the new node in two seconds", uint64(s.Heard), "result", recovery.StepRTP),
+			counter("recovery_legs_heard", "recovered legs by whether media heard the new node in two seconds", uint64(s.Silent), "result", recovery.StepNoRTP),
 		}
 		out = append(out, timingSamples("recovery_seconds", "to the verdict from the first sign; to a leg recovered and to the new node's first packet (rtp) from the verdict; "+
 			"silence: to that packet from the first sign", "span", s.Timings)...)

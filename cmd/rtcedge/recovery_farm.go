@@ -200,12 +200,21 @@ func (f *ariFarm) Clear(ctx context.Context, node bridge.NodeID, kept func(chann
 // ngMedia fills the silence by media's own commands.
 type ngMedia struct{ client *ng.Client }
 
-func (m ngMedia) Join(ctx context.Context, callID, tag, otherCallID, otherTag string) error {
-	return refusal(m.client.Join(ctx, &ng.Request{CallID: callID, FromTag: tag, OtherCallID: otherCallID, OtherTag: otherTag}))
+func (m ngMedia) Join(ctx context.Context, one, other recovery.MediaEnd) error {
+	return refusal(m.client.Join(ctx, &ng.Request{CallID: one.CallID, FromTag: one.Tag, Answered: one.Answered,
+		OtherCallID: other.CallID, OtherTag: other.Tag, OtherAnswered: other.Answered}))
 }
 
 func (m ngMedia) Unjoin(ctx context.Context, callID string) error {
-	return refusal(m.client.Unjoin(ctx, &ng.Request{CallID: callID}))
+	return gone(refusal(m.client.Unjoin(ctx, &ng.Request{CallID: callID})))
+}
+
+// gone takes a call that is not there any more for one that needs nothing.
+func gone(err error) error {
+	if err != nil && strings.Contains(err.Error(), "unknown call-id") {
+		return nil
+	}
+	return err
 }
 
 func (m ngMedia) Comfort(ctx context.Context, callID, tag string, on bool) error {
@@ -213,28 +222,22 @@ func (m ngMedia) Comfort(ctx context.Context, callID, tag string, on bool) error
 	if on {
 		word = "on"
 	}
-	return refusal(m.client.Comfort(ctx, &ng.Request{CallID: callID, FromTag: tag, Comfort: word}))
+	err := refusal(m.client.Comfort(ctx, &ng.Request{CallID: callID, FromTag: tag, Comfort: word}))
+	if !on {
+		err = gone(err)
+	}
+	return err
 }
 
-func (m ngMedia) Heard(ctx context.Context, callID, tag string) (int64, error) {
-	res, err := m.client.Query(ctx, &ng.Request{CallID: callID})
+func (m ngMedia) Heard(ctx context.Context, callID, tag string) (recovery.Heard, error) {
+	res, err := m.client.Heard(ctx, &ng.Request{CallID: callID, FromTag: tag})
 	if err = refusal(res, err); err != nil {
-		return 0, err
+		return recovery.Heard{}, err
 	}
-	if res.Call == nil {
-		return 0, errors.New("the answer to query has no call")
+	if res.Heard == nil {
+		return recovery.Heard{}, errors.New("the answer to heard is empty")
 	}
-	var packets int64
-	for _, t := range res.Call.Tags {
-		for _, media := range t.Medias {
-			for _, s := range media.Streams {
-				if t.Tag != tag && !s.RTCP {
-					packets += s.Stats.Packets
-				}
-			}
-		}
-	}
-	return packets, nil
+	return recovery.Heard(*res.Heard), nil
 }
 
 func refusal(res *ng.Response, err error) error {
@@ -259,4 +262,8 @@ func (a adminEdge) Unfence(ctx context.Context, sip string) error {
 		return err
 	}
 	return nil
+}
+
+func (a adminEdge) Speak(ctx context.Context, sip string, at netip.AddrPort, message string) error {
+	return post(ctx, netip.AddrPort(a), "/farm/speak", url.Values{"node": {sip}, "at": {at.String()}, "message": {message}})
 }
