@@ -434,3 +434,54 @@ func TestF13NobodyWaitsForHomer(t *testing.T) {
 		}
 	}
 }
+
+// TestF13ControllerDiesWhileHomerIsAsked: what it could not ask any more is no refusal. The legs stay in their record, and the next controller brings them back.
+func TestF13ControllerDiesWhileHomerIsAsked(t *testing.T) {
+	w := newWorld(t, "call2")
+	w.slowly, w.homer = map[string]bool{"sip-c.1": true, "sip-c.2": true}, make(chan struct{})
+	w.put("c", "call1", "", "c.1", "c.2")
+	w.put("d", "call1", "", "d.1", "d.2")
+	r, err := New(Config{Store: w.store, History: w, Farm: w, Controller: "first", TakeOver: 400 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	d := death("call1", "e1")
+	r.Dead(t.Context(), d)
+	for end := time.Now().Add(20 * time.Second); r.Stats().Recovered < 2; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%+v", r.Stats())
+		}
+	}
+	cancel()
+	<-done
+	if st := r.Stats(); st.Refused != 0 {
+		t.Errorf("%+v", st)
+	}
+	for _, l := range w.read("c").Legs {
+		if l.State != bridge.LegUp {
+			t.Errorf("%s is %s", l.ID, l.State)
+		}
+	}
+	close(w.homer)
+	next := w.recoverer(Config{Controller: "next", TakeOver: 400 * time.Millisecond})
+	next.Dead(t.Context(), d)
+	for id, l := range w.crash(next, "call1", "e1") {
+		if l.Result != ResultRecovered || len(w.invites[id]) != 1 {
+			t.Errorf("%s: %+v after %v", id, l, w.invites[id])
+		}
+	}
+}
+
+// TestF13AskedSinceTheOlder: a leg may be older than the call that it is in now.
+func TestF13AskedSinceTheOlder(t *testing.T) {
+	old, young := time.Unix(1000, 0), time.Unix(2000, 0)
+	for _, tt := range []struct{ created, answered, want time.Time }{{old, young, old}, {young, old, old}, {young, time.Time{}, young}, {time.Time{}, young, time.Time{}}} {
+		got := asked([]job{{call: bridge.Call{Created: tt.created}, leg: bridge.Leg{Answered: tt.answered}}})[0].Since
+		if !got.Equal(tt.want) {
+			t.Errorf("%v and %v: %v", tt.created, tt.answered, got)
+		}
+	}
+}

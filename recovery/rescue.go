@@ -267,6 +267,9 @@ func (w *rescue) ask(ctx context.Context, b *batch) {
 	}
 	first := true
 	group := func(dialogs map[string]Rebuilt) {
+		if ctx.Err() != nil {
+			dialogs = nil // what could not be asked to the end is no answer; another controller asks again
+		}
 		for i := range b.jobs {
 			if built, ok := dialogs[b.jobs[i].leg.SIPCallID]; ok {
 				w.rep.step(b.places[i], "dialog", built.about()...)
@@ -320,7 +323,11 @@ func (w *rescue) start(ctx context.Context, b *batch, dialogs map[string]Rebuilt
 func asked(jobs []job) []Asked {
 	out := make([]Asked, 0, len(jobs))
 	for _, j := range jobs {
-		out = append(out, Asked{CallID: j.leg.SIPCallID, Role: j.leg.Role, URI: j.leg.URI, Since: j.call.Created})
+		since := j.call.Created
+		if at := j.leg.Answered; !at.IsZero() && at.Before(since) { // it came from another call
+			since = at
+		}
+		out = append(out, Asked{CallID: j.leg.SIPCallID, Role: j.leg.Role, URI: j.leg.URI, Since: since})
 	}
 	return out
 }

@@ -143,7 +143,10 @@ func (w *world) Dialogs(ctx context.Context, sip string, legs []Asked) iter.Seq[
 		}
 		select {
 		case <-w.homer:
-		case <-ctx.Done():
+		case <-ctx.Done(): // HOMER was not heard to the end
+			for id := range late {
+				late[id] = Rebuilt{Err: refuse(ReasonNoMessages, "HOMER: %v", ctx.Err())}
+			}
 		}
 		yield(late)
 	}
