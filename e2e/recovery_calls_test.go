@@ -342,8 +342,26 @@ func b54(t *testing.T, s *stricken) {
 	if after <= before {
 		t.Errorf("the edge dropped no message of the fenced node (%v, then %v): it had nothing to say", before, after)
 	}
+	// The node that has all calls now dies while the other one is behind its fence: they wait for somebody whom the edges let speak. A new process is one.
+	other, legs := s.holder2(t, n)
+	s.Mark()
+	at = time.Now()
+	other.Kill()
+	pause(t, 2*time.Second)
+	for _, p := range legs {
+		if seen := p.Seen(); len(seen.Invited)+seen.Byes > 0 {
+			t.Errorf("%s saw %+v of a node behind its fence", p.Name, seen)
+		}
+	}
+	if found := s.crashes(t, 0, other.ID, at); len(found) != 1 || found[0].Results["failed"] > 0 {
+		t.Errorf("the second crash: %+v", found)
+	}
+	n.Kill()
+	if err := n.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	s.recovered(t, legs, at)
 	s.farewell(t, pairs)
-	n.Kill() // a new process has no fence
 }
 
 func b55(t *testing.T, s *stricken) {

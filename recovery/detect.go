@@ -55,7 +55,7 @@ func (v Verdict) String() string { return [...]string{"unknown", "alive", "doubt
 type Rule struct {
 	Gone     time.Duration // a refusal by all that can refuse must last so long; default 150 ms: a restart in place refuses as well, but loses the calls, too
 	Stopped  time.Duration // the process on this machine is stopped; default 400 ms: no network is in between, only somebody who stops it for a moment
-	Hang     time.Duration // the host answers, neither ARI nor OPTIONS does; default 700 ms
+	Hang     time.Duration // the host answers, neither ARI nor OPTIONS does; default 700 ms. Twice of it where there is no SIP address to ask
 	Lost     time.Duration // nothing answers, nothing refuses; default 1200 ms: a blip of 1 s is no crash
 	Isolated time.Duration // the same, while at least half of all nodes and more than one are silent; default 8 s: rather our own network
 }
@@ -157,7 +157,10 @@ func (d *detector) verdict(now time.Time, isolated bool) (Verdict, string) {
 		return judge(lasts(Process), limit(d.rule.Stopped), "its process is stopped")
 	case ari == Good || options == Good:
 		return Alive, ""
-	case host == Good && ari == Silent && options != Unseen:
+	case host == Good && ari == Silent && options == Unseen:
+		// Without a SIP address that could be asked one witness has to do: twice as long.
+		return judge(min(lasts(Host), lasts(ARI)), limit(2*d.rule.Hang), "its host takes connections, but ARI does not answer")
+	case host == Good && ari == Silent:
 		// Since the host does: where a network comes back, connections are there first, and the other two have said nothing since it was cut (F18).
 		return judge(min(lasts(Host), lasts(ARI), lasts(Options)), limit(d.rule.Hang), "its host takes connections, but neither ARI nor SIP answers")
 	case d.silent():

@@ -1,9 +1,9 @@
 // Package recovery brings calls back when a farm node dies: it notices, finds the calls and their dialogs, and lets a healthy node go on inside
 // them. What it does looks to sip and media like an ordinary re-INVITE.
 //
-//  1. sentinel.go looks at each node several times a second (probe.go); detect.go decides, purely, when it is dead.
+//  1. sentinel.go looks at each node several times a second (probe.go) and who answers there (identity.go); detect.go decides, purely, when it is dead.
 //  2. recover.go takes the crash's lease: of several controllers one recovers, and another one goes on where it falls silent. crash.go writes the
-//     crash by compare-and-set. The edges fence the dead node; back.go lets it in again when it is rid of what others took.
+//     crash by compare-and-set. fence.go keeps the dead node out at the edges, and lets it in again when it is rid of what others took (back.go).
 //  3. rescue.go follows the calls' records (lookup.go): a leg whose record says that it is on the dead node is brought back, whenever that shows.
 //  4. A History rebuilds their dialogs from what was captured: collect.go asks the capture, dialog.go makes a dialog of the messages of a Call-ID
 //     purely, or a refusal with its reason: evidence.go reads them (sipfields.go), dialog_begin.go finds who called and what was confirmed,

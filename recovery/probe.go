@@ -35,6 +35,25 @@ type Target struct {
 	PIDFile  string         // of the process, if it runs on this machine; "": not looked at
 }
 
+// sipAt is a SIP address that can be asked.
+type sipAt struct {
+	network string // udp, tcp
+	addr    netip.AddrPort
+}
+
+// sipTarget reads udp:IP:PORT or tcp:IP:PORT; nil if OPTIONS cannot be sent there.
+func sipTarget(text string) *sipAt {
+	network, addr, ok := strings.Cut(text, ":")
+	if !ok || network != "udp" && network != "tcp" {
+		return nil
+	}
+	at, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return nil
+	}
+	return &sipAt{network, at}
+}
+
 // glimpse is what a witness showed.
 type glimpse struct {
 	asked   time.Time
@@ -45,8 +64,8 @@ type glimpse struct {
 // prober looks at one node. Looks may overlap; introduce and process belong to one goroutine.
 type prober struct {
 	target Target
-	sip    atomic.Pointer[netip.AddrPort] // where OPTIONS go to, once it is known
-	host   string                         // IP:PORT of ARI
+	sip    atomic.Pointer[sipAt] // where OPTIONS go to, once it is known
+	host   string                // IP:PORT of ARI
 	client *http.Client
 	pid    int // of the process while it lived
 	stream stream
@@ -63,7 +82,7 @@ func newProber(t Target) (*prober, error) {
 	}
 	p := &prober{target: t, host: host, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, Proxy: nil}}, stream: newStream()}
 	if t.SIP.IsValid() {
-		p.sip.Store(&t.SIP)
+		p.sip.Store(&sipAt{"udp", t.SIP})
 	}
 	return p, nil
 }
@@ -149,9 +168,12 @@ func (p *prober) options(ctx context.Context) Sign {
 	if to == nil {
 		return Unseen
 	}
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(*to))
+	conn, err := new(net.Dialer).DialContext(ctx, to.network, to.addr.String())
+	if err != nil && to.network == "udp" {
+		return Unseen // it was sent to nobody
+	}
 	if err != nil {
-		return Unseen
+		return signOf(err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
@@ -160,8 +182,8 @@ func (p *prober) options(ctx context.Context) Sign {
 	rand.Read(random[:])
 	token := hex.EncodeToString(random[:])
 	local := conn.LocalAddr().String()
-	if _, err := fmt.Fprintf(conn, "OPTIONS sip:%s SIP/2.0\r\nVia: SIP/2.0/UDP %s;rport;branch=z9hG4bK%s\r\nMax-Forwards: 70\r\nFrom: <sip:sentinel@%s>;tag=%s\r\n"+
-		"To: <sip:%s>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", to, local, token, local, token[:8], to, token); err != nil {
+	if _, err := fmt.Fprintf(conn, "OPTIONS sip:%s SIP/2.0\r\nVia: SIP/2.0/%s %s;rport;branch=z9hG4bK%s\r\nMax-Forwards: 70\r\nFrom: <sip:sentinel@%s>;tag=%s\r\n"+
+		"To: <sip:%s>\r\nCall-ID: %s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n", to.addr, strings.ToUpper(to.network), local, token, local, token[:8], to.addr, token); err != nil {
 		return signOf(err)
 	}
 	buf := make([]byte, 4096)

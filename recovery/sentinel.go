@@ -3,12 +3,7 @@ package recovery
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
-	"fmt"
 	"log/slog"
-	"net/http"
-	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +16,7 @@ type Death struct {
 	Node   bridge.NodeID
 	Epoch  string    // startup_time of the process that died
 	Number int       // of its deaths, from 0; the sentinel leaves it to the Recoverer
-	SIP    string    // udp:IP:PORT
+	SIP    string    // udp:IP:PORT, or tcp:
 	Roles  []string  // what it was for
 	Since  time.Time // when the first witness turned bad
 	At     time.Time // when the verdict fell
@@ -35,7 +30,7 @@ type Death struct {
 type Return struct {
 	Node  bridge.NodeID
 	Epoch string
-	SIP   string // udp:IP:PORT
+	SIP   string // udp:IP:PORT, or tcp:
 }
 
 // SentinelConfig is what a sentinel needs.
@@ -44,7 +39,8 @@ type SentinelConfig struct {
 	Rule   Rule         // of the verdict
 	Logger *slog.Logger // default: none
 
-	// Dead and Back are called from one goroutine per node and may take their time: the node is not looked at meanwhile.
+	// Dead and Back are called from one goroutine per node, in their order; Back also for a node that is seen for the first time. The node is not looked at
+	// meanwhile. What is said stands in Nodes already.
 	Dead func(context.Context, Death)
 	Back func(context.Context, Return)
 }
@@ -66,17 +62,11 @@ type watched struct {
 	prober   *prober
 	detector *detector
 	known    identity
-	dead     bool // said, and not back yet
+	dead     bool      // said, and not back yet
+	sure     time.Time // when it was asked for its epoch, and it was the known one
+	asking   bool
 	quiet    bool
 	status   NodeStatus
-}
-
-// identity is what a node says about itself.
-type identity struct {
-	id    bridge.NodeID
-	epoch string
-	sip   string
-	roles []string
 }
 
 // NodeStatus is what the sentinel knows of a node, for the operator.
@@ -148,6 +138,7 @@ func (s *Sentinel) watch(ctx context.Context, n *watched) {
 	glance := time.NewTicker(glanceEvery)
 	defer glance.Stop()
 	looks.Go(func() { n.prober.follow(ctx, s.app) })
+	epochs := make(chan sameness, 1)
 	looks.Go(func() { n.prober.look(ctx, report) })
 	ran := time.Now()
 	for {
@@ -162,7 +153,14 @@ func (s *Sentinel) watch(ctx context.Context, n *watched) {
 		case <-glance.C:
 			n.detector.see(time.Now(), Process, n.prober.process())
 		case g := <-glimpses:
+			back := g.witness == ARI && g.sign == Good && n.detector.signs[ARI] != Good
 			n.detector.see(g.asked, g.witness, g.sign)
+			n.doubt(ctx, back, func(asked time.Time) {
+				looks.Go(func() { epochs <- n.prober.epoch(ctx, asked) })
+			})
+		case e := <-epochs:
+			n.asking = false
+			s.compare(ctx, n, e)
 		}
 		if ctx.Err() != nil {
 			return // what was cut short says nothing
@@ -206,26 +204,16 @@ func (s *Sentinel) judge(ctx context.Context, n *watched) {
 			reason = err.Error()
 			break
 		}
-		back := n.dead
-		n.known, n.dead = id, false
-		if back {
-			s.cfg.Logger.Info("node is back", "node", id.id, "epoch", id.epoch)
-			if s.cfg.Back != nil {
-				s.cfg.Back(ctx, Return{Node: id.id, Epoch: id.epoch, SIP: id.sip})
-			}
-		}
+		s.comes(ctx, n, id)
+		return
 	case verdict == Dead && !n.dead && n.known.id != "":
 		n.dead = true
-		s.cfg.Logger.Warn("node is dead", "node", n.known.id, "reason", reason)
 		s.show(n, verdict, reason)
-		if s.cfg.Dead != nil {
-			s.cfg.Dead(ctx, Death{Node: n.known.id, Epoch: n.known.epoch, SIP: n.known.sip, Roles: n.known.roles, Since: n.detector.bad(), At: time.Now(), Reason: reason,
-				Gone: n.detector.signs[Process] == Refused})
-		}
+		s.dies(ctx, n.known, n.detector.bad(), reason, n.detector.signs[Process] == Refused)
 		return
 	}
-	if n.dead && verdict == Doubtful {
-		verdict = Dead // it stays so until it is back
+	if n.dead {
+		verdict = Dead // it stays so until it has told who it is
 	}
 	s.show(n, verdict, reason)
 }
@@ -261,65 +249,4 @@ func (d *detector) bad() time.Time {
 		}
 	}
 	return first
-}
-
-// introduce asks a node for its name, its epoch, its roles and its SIP address, which OPTIONS then go to.
-func (p *prober) introduce(ctx context.Context) (identity, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	var info struct {
-		System struct {
-			EntityID string `json:"entity_id"`
-		} `json:"system"`
-		Status struct {
-			StartupTime string `json:"startup_time"`
-		} `json:"status"`
-	}
-	if err := p.get(ctx, "/ari/asterisk/info", &info); err != nil {
-		return identity{}, err
-	}
-	id := identity{id: bridge.NodeID(info.System.EntityID), epoch: info.Status.StartupTime}
-	var v struct {
-		Value string `json:"value"`
-	}
-	// The name under which the bridge role keeps calls is this variable where there is one: an entity id has the form of a MAC address.
-	if err := p.get(ctx, "/ari/asterisk/variable?variable=RTCEDGE_NODE", &v); err == nil && v.Value != "" {
-		id.id = bridge.NodeID(v.Value)
-	}
-	if id.id == "" {
-		return identity{}, fmt.Errorf("node %s has no entity id and no RTCEDGE_NODE", p.host)
-	}
-	v.Value = ""
-	if err := p.get(ctx, "/ari/asterisk/variable?variable=RTCEDGE_SIP", &v); err == nil && v.Value != "" {
-		id.sip = v.Value
-		if addr, err := netip.ParseAddrPort(strings.TrimPrefix(v.Value, "udp:")); err == nil && p.sip.Load() == nil {
-			p.sip.Store(&addr)
-		}
-	}
-	v.Value = ""
-	if err := p.get(ctx, "/ari/asterisk/variable?variable=RTCEDGE_ROLES", &v); err == nil && v.Value != "" {
-		id.roles = strings.Split(v.Value, ",")
-	}
-	return id, nil
-}
-
-func (p *prober) get(ctx context.Context, path string, into any) error {
-	u, err := url.Parse("http://" + p.host + path)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return err
-	}
-	req.SetBasicAuth(p.target.User, p.target.Password)
-	res, err := p.client.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask node %s: %w", p.host, err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask node %s: %s answers %s", p.host, u.Path, res.Status)
-	}
-	return json.NewDecoder(http.MaxBytesReader(nil, res.Body, 1<<20)).Decode(into)
 }

@@ -28,6 +28,8 @@ type node struct {
 	epoch  atomic.Value
 	silent atomic.Bool // takes connections and datagrams, answers none
 	pings  atomic.Int64
+	mute   atomic.Bool // tells nobody who it is
+	plain  atomic.Bool // has no event stream
 	done   sync.WaitGroup
 
 	mu    sync.Mutex
@@ -62,6 +64,10 @@ func (n *node) Accept() (net.Conn, error) {
 
 // follow is ARI's event stream.
 func (n *node) follow(w http.ResponseWriter, r *http.Request) {
+	if n.plain.Load() {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
 	if c, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"ari"}}); err == nil {
 		for err == nil {
 			_, _, err = c.Read(r.Context())
@@ -97,9 +103,16 @@ func startNode(t *testing.T, id, at, epoch string) *node {
 	mux.Handle("/ari/asterisk/ping", answer(func() string { n.pings.Add(1); return `{"ping":"pong"}` }))
 	mux.HandleFunc("/ari/events", n.follow)
 	mux.Handle("/ari/asterisk/info", answer(func() string {
+		if n.mute.Load() {
+			return "{}"
+		}
 		return fmt.Sprintf(`{"system":{"entity_id":"7a:d6:6c:1f:79:db"},"status":{"startup_time":%q}}`, n.epoch.Load())
 	}))
 	mux.HandleFunc("/ari/asterisk/variable", func(w http.ResponseWriter, r *http.Request) {
+		if n.mute.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
 		value := map[string]string{"RTCEDGE_NODE": id, "RTCEDGE_SIP": "udp:" + n.sip.LocalAddr().String(), "RTCEDGE_ROLES": "call,conference"}[r.URL.Query().Get("variable")]
 		answer(func() string { return fmt.Sprintf(`{"value":%q}`, value) })(w, r)
 	})
@@ -147,6 +160,9 @@ func watch(t *testing.T, targets ...Target) (deaths chan Death, returns chan Ret
 		t.Fatal(err)
 	}
 	testrun.Run(t, s.Run)
+	for range targets { // each is seen for the first time
+		receive(t, returns)
+	}
 	return deaths, returns, s
 }
 
@@ -247,6 +263,102 @@ func TestB44Stream(t *testing.T) {
 	case d := <-deaths:
 		t.Errorf("a node that closed its stream: %+v", d)
 	default:
+	}
+}
+
+// TestB44InPlace: a process that is replaced between two looks shows nothing but another epoch. It is a death and a return, and at no moment is its node dead:
+// the calls of the new process are not those of the old one.
+func TestB44InPlace(t *testing.T) {
+	for _, stream := range []bool{true, false} {
+		n := startNode(t, "call1", "127.0.0.1:0", "epoch-1")
+		n.plain.Store(!stream)
+		deaths, returns, s := watch(t, n.target())
+		seen := make(chan string, 1000)
+		s.cfg.Dead = func(_ context.Context, d Death) {
+			seen <- fmt.Sprint(s.Nodes()[0].Verdict, " ", s.Nodes()[0].Epoch)
+			deaths <- d
+		}
+		for end := time.Now().Add(10 * time.Second); stream && s.nodes[0].prober.stream.conn.Load() == nil; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("no event stream was opened")
+			}
+		}
+		n.epoch.Store("epoch-2")
+		n.mu.Lock()
+		for _, c := range n.conns {
+			_ = c.Close() // the old process's
+		}
+		n.mu.Unlock()
+		d := receive(t, deaths)
+		if d.Epoch != "epoch-1" || !d.Gone || d.Node != "call1" || d.Since.After(d.At) {
+			t.Errorf("death: %+v", d)
+		}
+		if r := receive(t, returns); r.Epoch != "epoch-2" {
+			t.Errorf("return: %+v", r)
+		}
+		if at := <-seen; at != "alive epoch-2" {
+			t.Errorf("when the death is said the node is %q", at)
+		}
+		select {
+		case d := <-deaths:
+			t.Errorf("a second death: %+v", d)
+		case <-time.After(2 * epochEvery): // it is asked again meanwhile
+		}
+	}
+}
+
+// TestB44NamelessReturn: a node that answers after its death, and does not say who it is, is dead: nobody knows whether it is the old process.
+func TestB44NamelessReturn(t *testing.T) {
+	n := startNode(t, "call1", "127.0.0.1:0", "epoch-1")
+	deaths, returns, s := watch(t, n.target())
+	n.silent.Store(true)
+	receive(t, deaths)
+	n.mute.Store(true)
+	n.silent.Store(false)
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if st := s.Nodes()[0]; st.Lives() {
+			t.Fatalf("%+v", st)
+		}
+	}
+	n.mute.Store(false)
+	if r := receive(t, returns); r.Epoch != "epoch-1" {
+		t.Errorf("%+v", r)
+	}
+	if st := s.Nodes()[0]; !st.Lives() {
+		t.Errorf("when its return is said: %+v", st)
+	}
+}
+
+// TestB44TCPNode: a node whose SIP is TCP is asked there, and a hang of one without an address to ask is seen, too.
+func TestB44TCPNode(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			buf := make([]byte, 2048)
+			n, _ := c.Read(buf)
+			if request, ok := strings.CutPrefix(string(buf[:n]), "OPTIONS "); ok && strings.Contains(request, "Via: SIP/2.0/TCP ") {
+				_, header, _ := strings.Cut(request, "\r\n")
+				_, _ = c.Write([]byte("SIP/2.0 200 OK\r\n" + header))
+			}
+			_ = c.Close()
+		}
+	}()
+	p := &prober{}
+	for at, want := range map[string]Sign{"tcp:" + l.Addr().String(): Good, "tls:" + l.Addr().String(): Unseen, "": Unseen, "tcp:127.0.0.1:1": Refused} {
+		p.sip.Store(sipTarget(at))
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if got := p.options(ctx); got != want {
+			t.Errorf("%q: %v, want %v", at, got, want)
+		}
+		cancel()
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 // node answers on it, it is asked nothing over connections of their own, each of which costs an Asterisk a thread.
 type stream struct {
 	conn   atomic.Pointer[websocket.Conn]
+	opened atomic.Pointer[time.Time]
 	broken chan struct{} // it broke: look now
 	heard  atomic.Int64  // when it was answered last, or opened; Unix time in ns
 }
@@ -43,6 +44,8 @@ func (p *prober) follow(ctx context.Context, app string) {
 		}
 		pause = streamPause
 		p.stream.heard.Store(time.Now().UnixNano())
+		now := time.Now()
+		p.stream.opened.Store(&now)
 		p.stream.conn.Store(conn)
 		for err == nil {
 			_, _, err = conn.Read(ctx)
@@ -67,6 +70,12 @@ func (p *prober) open(ctx context.Context, app string) (*websocket.Conn, error) 
 	}
 	conn.SetReadLimit(streamLimit)
 	return conn, nil
+}
+
+// holds tells whether the stream that stands now stood at a moment: then the process is the one of that moment.
+func (s *stream) holds(at time.Time) bool {
+	opened := s.opened.Load()
+	return s.conn.Load() != nil && opened != nil && !at.Before(*opened)
 }
 
 // pong tells whether the node answers on its stream within pongWait.
