@@ -39,8 +39,9 @@ type CollectorConfig struct {
 const (
 	defaultLag  = 4 * time.Second // heplify-server's DBTimer; 2.1 to 3.6 s were measured
 	defaultWait = 200 * time.Millisecond
-	homerTries  = 2 * time.Second // for one question
-	turns       = 4               // questions at a time, to each of the two
+	homerTries  = 2 * time.Second // for one question, and how long behind the lag an answer that failed is asked for again
+	homerPause  = 500 * time.Millisecond
+	turns       = 4 // questions at a time, to each of the two
 )
 
 // Collector is the History of what was captured.

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
+
+	"rtcedge/recovery/homer"
 )
 
 // question is one call of Dialogs or Fresh. Its functions occur in the order in which a Call-ID meets them.
@@ -95,17 +98,23 @@ func (q *question) far(ctx context.Context, ids []string, yield func(map[string]
 			return err
 		})
 		pause := q.c.cfg.Lag - time.Since(q.begin)
-		if err != nil {
-			pause = min(pause, 500*time.Millisecond)
+		switch {
+		case errors.Is(err, homer.ErrToken): // nor later
+			pause = 0
+		case err != nil: // it may have missed its turn only
+			pause = min(pause+homerTries, homerPause)
 		}
 		if q.c.cfg.Lag >= 0 && pause > 0 && sleep(ctx, pause) {
 			continue
+		}
+		if err != nil {
+			q.c.cfg.Logger.Warn("HOMER does not answer", "dialogs", len(ids), "err", err)
 		}
 		out := make(map[string]Rebuilt, len(ids))
 		for _, id := range ids {
 			b, _ := q.rebuild(id, found[id], err == nil)
 			if err != nil && b.Err != nil {
-				b.Err = refuse(reasonOf(b.Err), "%v, by the own capture; and HOMER: %v", b.Err, err)
+				b.Err = refuse(reasonOf(b.Err), "%s; HOMER: %v", strings.TrimPrefix(b.Err.Error(), string(reasonOf(b.Err))+": "), err)
 			}
 			if err == nil {
 				q.c.tell(id, found[id])
