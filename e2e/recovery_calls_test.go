@@ -385,7 +385,7 @@ func b55(t *testing.T, s *stricken) {
 			}
 			last, came[step.Name] = step.At, step.Result
 		}
-		for name, want := range map[string]string{"found": "", "dialog": "own capture", "join": "joined", "claimed": "", "invite": string(leg.Target), "answered": "200", "recovered": "recovered", "rtp": ""} {
+		for name, want := range map[string]string{"found": "", "dialog": "own capture", "join": "joined", "claimed": "", "invite": string(leg.Target), "answered": "200", "goes on": "bridge", "recovered": "recovered", "rtp": ""} {
 			if result, ok := came[name]; !ok || result != want {
 				t.Errorf("step %s of leg %s came to %q, want %q; all of them: %v", name, leg.Leg, result, want, came)
 			}

@@ -61,12 +61,13 @@ func (e *effort) await(ctx context.Context) error {
 	tick := time.NewTimer(pause)
 	defer tick.Stop()
 	for {
-		_, leg, changed, gone := e.roster.leg(&e.job)
+		call, leg, changed, gone := e.roster.leg(&e.job)
 		switch {
 		case gone:
 			return errElsewhere
 		case leg.ID == h.Channel && leg.State != bridge.LegRinging:
 			e.rep.step(e.n, "answered", "200") // of which the bridge role was told by the node, whether or not it was captured
+			e.rep.step(e.n, "goes on", goesOn(&call, &leg)...)
 			return nil
 		case leg.Node != e.d.Node && leg.Generation >= h.Generation:
 			return errElsewhere

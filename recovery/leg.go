@@ -120,6 +120,7 @@ var errStays = errors.New("the call stays where it is")
 // node waits for a healthy node of the call's farm, for GiveUp at most (F4); errStays if the dead one goes on with the call. Others are not kept waiting.
 func (e *effort) node(ctx context.Context) (bridge.NodeID, error) {
 	role := roleOf(&e.job.call)
+	waits := false
 	for deadline := time.Now().Add(e.r.cfg.GiveUp); ; {
 		if e.stays(&e.job) {
 			return "", errStays
@@ -128,6 +129,11 @@ func (e *effort) node(ctx context.Context) (bridge.NodeID, error) {
 			return node, nil
 		}
 		e.slot.give()
+		if !waits {
+			waits = true
+			_, why := e.r.places(role)
+			e.rep.halt(e.n, "no node", "waits", why)
+		}
 		if !time.Now().Before(deadline) {
 			return "", fmt.Errorf("no healthy node of farm %s for %v", role, e.r.cfg.GiveUp)
 		}

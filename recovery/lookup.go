@@ -53,6 +53,31 @@ func legsOf(c *bridge.Call, node bridge.NodeID, lives bool) []job {
 	return jobs
 }
 
+// goesOn is what the bridge role puts a leg back into, as its record says, and what it has there.
+func goesOn(c *bridge.Call, l *bridge.Leg) (about []string) {
+	what := l.Waiting // hold, pin
+	switch {
+	case l.Waiting == "flow" && c.Flow != nil:
+		what = fmt.Sprintf("flow %s, action %d", c.Flow.Name, c.Flow.Step)
+	case l.Waiting == "program":
+		what = "program " + c.Program
+	case what == "" && c.Conference != "":
+		what = "conference " + c.Conference
+	case what == "":
+		what = "bridge"
+	}
+	var has []string
+	for _, p := range []struct {
+		on   bool
+		text string
+	}{{l.Moderator, "moderator"}, {l.Muted, "muted"}, {l.Deaf, "deaf"}, {l.Recording != "", "recorded"}, {!l.Limit.IsZero(), "limited"}, {l.Digits != "", "digits"}} {
+		if p.on {
+			has = append(has, p.text)
+		}
+	}
+	return []string{what, strings.Join(has, ", ")}
+}
+
 // roster follows the records of the calls that a crash has to do with.
 type roster struct {
 	mu      sync.Mutex // guards the rest

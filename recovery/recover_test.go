@@ -58,7 +58,7 @@ func TestB51BothLegsMeet(t *testing.T) {
 				names = append(names, s.Name)
 			}
 		}
-		if want := []string{"found", "dialog", "turn", "claimed", "invite", "answered", "recovered"}; !slices.Equal(names, want) || heard != 1 {
+		if want := []string{"found", "dialog", "turn", "claimed", "invite", "answered", "goes on", "recovered"}; !slices.Equal(names, want) || heard != 1 {
 			t.Errorf("%s: timeline %v and heard %d times, want %v and once", id, names, heard, want)
 		}
 		if !slices.IsSortedFunc(l.Steps, func(a, b Step) int { return a.At.Compare(b.At) }) {

@@ -53,7 +53,7 @@ func TestB55StepsSayWhatCameOfThem(t *testing.T) {
 		t.Errorf("results %v, want %v", crash.Results, want)
 	}
 	for id, want := range map[string][]string{
-		"sip-pair.1":    {"dialog: own capture", "join: joined", "invite: call2", "answered: 200", "recovered: recovered", "rtp"},
+		"sip-pair.1":    {"dialog: own capture", "join: joined", "invite: call2", "answered: 200", "goes on: bridge", "recovered: recovered", "rtp"},
 		"sip-alone.1":   {"comfort: on", "invite: call2"},
 		"sip-pending.1": {"again: 491: " + errPending.Error()},
 		"sip-broken.1":  {"invite: call2", "failed: failed: the far end answers 500: the far end got a BYE"},
@@ -129,5 +129,51 @@ func TestB55TakenOverKeepsTheTimeline(t *testing.T) {
 	}
 	if next.inFlight() != 0 {
 		t.Errorf("%d legs are pending", next.inFlight())
+	}
+}
+
+// TestB55WhatALegGoesOnWith: the report says what the bridge role puts a leg back into.
+func TestB55WhatALegGoesOnWith(t *testing.T) {
+	room := bridge.Call{Conference: "7000"}
+	flow := bridge.Call{Program: bridge.ProgramFlow, Flow: &bridge.FlowState{Name: "menu", Step: 3}}
+	for _, c := range []struct {
+		call bridge.Call
+		leg  bridge.Leg
+		want string
+	}{
+		{bridge.Call{}, bridge.Leg{}, "bridge: "},
+		{bridge.Call{}, bridge.Leg{Waiting: "hold", Held: true, Recording: "r"}, "hold: recorded"},
+		{room, bridge.Leg{Moderator: true, Muted: true}, "conference 7000: moderator, muted"},
+		{room, bridge.Leg{Waiting: "pin", Digits: "12"}, "pin: digits"},
+		{flow, bridge.Leg{Waiting: "flow"}, "flow menu, action 3: "},
+		{bridge.Call{Program: bridge.ProgramEcho}, bridge.Leg{Waiting: "program", Limit: time.Unix(1, 0)}, "program echo: limited"},
+	} {
+		if got := strings.Join(goesOn(&c.call, &c.leg), ": "); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.leg, got, c.want)
+		}
+	}
+}
+
+// TestB55WaitsForANode: a leg that no node can take says so at once, and why.
+func TestB55WaitsForANode(t *testing.T) {
+	w := newWorld(t)
+	w.healthy["call2"] = false
+	w.put("c", "call1", "", "c.1")
+	r := w.recoverer(Config{})
+	r.Dead(t.Context(), death("call1", "e1"))
+	waits := func() bool {
+		all, err := r.Crashes(t.Context(), Query{Node: "call1"})
+		return err == nil && len(all) == 1 && len(all[0].Legs) == 1 && slices.Contains(said(all[0].Legs[0].Steps), "no node: waits: not call2: dead")
+	}
+	for end := time.Now().Add(20 * time.Second); !waits(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the report does not say that the leg waits")
+		}
+	}
+	w.mu.Lock()
+	w.healthy["call2"] = true
+	w.mu.Unlock()
+	if l := w.crash(r, "call1", "e1")["sip-c.1"]; l.Result != ResultRecovered {
+		t.Errorf("%+v", l)
 	}
 }

@@ -104,7 +104,7 @@ func (f *ariFarm) judge(role string, say func(node bridge.NodeID, why string)) {
 		}
 		switch {
 		case n.Verdict != recovery.Alive.String():
-			say(n.ID, strings.TrimSpace(n.Verdict+" "+n.Reason))
+			say(n.ID, strings.TrimSuffix(n.Verdict+": "+n.Reason, ": "))
 		case rec.Fenced:
 			say(n.ID, "fenced")
 		case !known, rec.State == bridge.NodeDown, !bridge.SameStart(rec.Epoch, n.Epoch):
