@@ -275,7 +275,7 @@ func (s *stricken) holder2(t *testing.T, not *farms.Node) (*farms.Node, []*lab.L
 }
 
 func b50(t *testing.T, s *stricken) {
-	pairs, err := s.NewPairs(4)
+	pairs, err := s.NewPairs(5)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,8 +289,9 @@ func b50(t *testing.T, s *stricken) {
 		t.Fatal(err)
 	}
 	s.steer(t, "up")
-	later, unknown, broken, fine := pairs[0], pairs[1], pairs[2], pairs[3]
+	later, unknown, broken, fine, stubborn := pairs[0], pairs[1], pairs[2], pairs[3], pairs[4]
 	later.A.Refuse(491, 1)
+	stubborn.A.Refuse(491, 99)
 	unknown.A.Refuse(481, 9)
 	broken.A.Refuse(500, 9)
 	s.Mark()
@@ -312,6 +313,13 @@ func b50(t *testing.T, s *stricken) {
 	}
 	if seen := broken.A.Seen(); seen.Byes != 1 || seen.Refused != 1 {
 		t.Errorf("after a 500 the phone gets a BYE in the old dialog, once: %+v", seen)
+	}
+	// No node says anything for who has had six tries: recovery does, through the edge.
+	eventually(t, "who refused each try gets a BYE, and who it spoke with", 20*time.Second, func() bool {
+		return stubborn.A.Seen().Byes == 1 && stubborn.B.Seen().Byes == 1
+	})
+	if seen := stubborn.A.Seen(); seen.Refused != 6 || len(seen.Wrong)+len(seen.Strangers) > 0 {
+		t.Errorf("after six times 491: %+v", seen)
 	}
 	s.farewell(t, []lab.Pair{later, fine})
 }

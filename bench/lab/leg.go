@@ -50,6 +50,7 @@ type Leg struct {
 	pending   bool
 	direction string
 	seen      Seen
+	owed      map[uint32]bool // CSeq of re-INVITEs whose 200 has no ACK yet
 }
 
 // Seen is what a phone saw since the last mark.
@@ -65,6 +66,13 @@ type Seen struct {
 	Direction string   // that the far end offered last
 }
 
+// Owed counts the re-INVITEs whose 200 has no ACK: a phone hangs up when one has waited for 32 s (RFC 3261 section 13.3.1.4).
+func (l *Leg) Owed() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.owed)
+}
+
 // newLeg runs a phone on an address of its own. Hops are sockets of their own in front of it.
 func newLeg(ctx context.Context, all *sync.WaitGroup, c legConfig) (*Leg, error) {
 	cfg := rawphone.Config{User: c.name, Frame: c.frame, Pacer: c.pacer, Listen: netip.AddrPortFrom(c.host, 0), Next: c.edge, TCP: c.transport == "TCP", WSS: c.transport == "WSS"}
@@ -78,7 +86,7 @@ func newLeg(ctx context.Context, all *sync.WaitGroup, c legConfig) (*Leg, error)
 	if err != nil {
 		return nil, fmt.Errorf("phone %s: %w", c.name, err)
 	}
-	l := &Leg{Phone: p, Name: c.name, udp: c.transport == "", called: c.called, edge: c.edge, direction: "sendrecv"}
+	l := &Leg{Phone: p, Name: c.name, udp: c.transport == "", called: c.called, edge: c.edge, direction: "sendrecv", owed: map[uint32]bool{}}
 	if cfg.Hop.IsValid() {
 		l.hops = append(l.hops, fmt.Sprintf("<sip:%s;lr>", cfg.Hop))
 		for i := 1; i < c.hops; i++ {
@@ -141,6 +149,8 @@ func (l *Leg) handle(m *rawphone.Message) {
 		if !m.Resent {
 			l.seen.Acks++
 		}
+		n, _ := m.CSeq()
+		delete(l.owed, n)
 		if m.Body != "" {
 			_ = l.Media().Send(m.Body)
 		}
@@ -193,6 +203,8 @@ func (l *Leg) inside(m *rawphone.Message, method string) {
 			l.d.Refresh(m)
 			l.seen.Invited = append(l.seen.Invited, time.Now())
 			l.seen.Direction = directionOf(m.Body)
+			n, _ := m.CSeq()
+			l.owed[n] = true
 		}
 		_, _ = l.Respond(m, l.d, 200, "OK", l.Media().SDP(l.direction))
 		if m.Body != "" {
