@@ -29,18 +29,24 @@ func rendezvous(name string, node NodeID) uint64 {
 
 // choose picks the node of a role for a name.
 func choose(name, role string, nodes []Node) (NodeID, bool) {
-	var best NodeID
-	var most uint64
-	found := false
+	var ids []NodeID
 	for _, n := range nodes {
-		if !n.takes() || !slices.Contains(n.Roles, role) {
-			continue
-		}
-		if w := rendezvous(name, n.ID); !found || w > most {
-			best, most, found = n.ID, w, true
+		if n.takes() && slices.Contains(n.Roles, role) {
+			ids = append(ids, n.ID)
 		}
 	}
-	return best, found
+	return Choose(name, ids)
+}
+
+// Choose picks a node by rendezvous hashing: all that have one name meet, names spread evenly, and one node more or less moves few of them.
+func Choose(name string, nodes []NodeID) (best NodeID, ok bool) {
+	var most uint64
+	for _, n := range nodes {
+		if w := rendezvous(name, n); !ok || w > most {
+			best, most, ok = n, w, true
+		}
+	}
+	return best, ok
 }
 
 // pick is the node of ours that a new call or conference goes to.

@@ -149,7 +149,7 @@ func (m *machine) flowPlay(f *FlowState, l *Leg, a FlowAction, skip time.Duratio
 // flowNext is the next sound of a play: its position counts from here.
 func (m *machine) flowNext(p ari.Playback) {
 	f := m.call.Flow
-	if f == nil || f.Playback == "" || f.Playback != p.ID {
+	if f == nil || f.Playback == "" || f.Playback != p.ID || m.flowWaits() {
 		return
 	}
 	f.Sound++
@@ -183,7 +183,7 @@ func (m *machine) flowDone() {
 
 func (m *machine) flowPlayed(p ari.Playback) {
 	f := m.call.Flow
-	if f == nil || f.Playback == "" || f.Playback != p.ID {
+	if f == nil || f.Playback == "" || f.Playback != p.ID || m.flowWaits() {
 		return
 	}
 	f.Playback = ""
@@ -194,7 +194,7 @@ func (m *machine) flowPlayed(p ari.Playback) {
 
 func (m *machine) flowDigit(digit string) {
 	f := m.call.Flow
-	if f == nil || f.Phase != "digits" {
+	if f == nil || f.Phase != "digits" || m.flowWaits() {
 		return
 	}
 	a := f.Actions[f.Step]
@@ -223,14 +223,14 @@ func (m *machine) flowDigitsDone(f *FlowState, a FlowAction) {
 }
 
 func (m *machine) flowRecorded(ari.LiveRecording) {
-	if f := m.call.Flow; f != nil && f.Phase == "record" {
+	if f := m.call.Flow; f != nil && f.Phase == "record" && !m.flowWaits() {
 		m.flowDone()
 	}
 }
 
 func (m *machine) flowTimer() {
 	f := m.call.Flow
-	if f == nil || f.Deadline.IsZero() || m.now.Before(f.Deadline) {
+	if f == nil || f.Deadline.IsZero() || m.now.Before(f.Deadline) || m.flowWaits() {
 		return
 	}
 	a := f.Actions[f.Step]
@@ -324,6 +324,12 @@ func (m *machine) flowLegGone(id string, cause int) bool {
 	m.call.Cause = 0
 	m.flowConnected(f, result)
 	return true
+}
+
+// flowWaits tells that the flow's leg waits for its recovery: what its dead node has still to say, and time, move nothing before its 200.
+func (m *machine) flowWaits() bool {
+	l := m.call.Leg(m.call.Flow.Leg)
+	return l != nil && l.State == LegLost
 }
 
 // flowResume goes on after a crash, where it was: a playback at its position, digits with those that were typed.

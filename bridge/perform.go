@@ -176,12 +176,18 @@ func (s *session) originate(ctx context.Context, a action) error {
 // dialable is a URI that Asterisk can make a channel for. A browser's contact asks for ws, which Asterisk has no client for: no channel
 // would come of it. The Path of its registration leads to its connection at the edge, whatever the parameter says.
 func dialable(uri string) string {
-	at := strings.LastIndexByte(uri, '@') + 1 // a user part may have semicolons (RFC 3261 section 25.1)
-	parts := strings.Split(uri[at:], ";")
+	user, host := SplitUser(uri)
+	parts := strings.Split(host, ";")
 	parts = slices.DeleteFunc(parts, func(p string) bool {
 		return strings.EqualFold(p, "transport=ws") || strings.EqualFold(p, "transport=wss")
 	})
-	return uri[:at] + strings.Join(parts, ";")
+	return user + strings.Join(parts, ";")
+}
+
+// SplitUser splits a URI behind its last @: what stands before may have semicolons (RFC 3261 section 25.1).
+func SplitUser(uri string) (user, host string) {
+	at := strings.LastIndexByte(uri, '@') + 1
+	return uri[:at], uri[at:]
 }
 
 // SnoopOf is the channel that listens for the recording of a leg.

@@ -78,6 +78,12 @@ func generation(id string, before int) int {
 	return before + 1
 }
 
+// BaseID is what stays of a leg's channel id through any number of crashes.
+func BaseID(id string) string {
+	base, _ := withoutGeneration(id)
+	return base
+}
+
 // withoutGeneration splits a channel's id into what stays through all crashes and the number of its recovery; 0 is none.
 func withoutGeneration(id string) (string, int) {
 	if i := strings.LastIndexByte(id, 'r'); i > 0 {

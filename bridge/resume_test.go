@@ -83,3 +83,59 @@ func TestB52AppliedAgain(t *testing.T) {
 	p.m.now = limit
 	p.want(tick{}, "hangup modr1 16", "play call.p3") // the tone of who leaves
 }
+
+// TestB52OnlyAfterThe200: between the crash and the answer to the recovery's INVITE, which is when the node tells of the channel, a flow stands still: neither
+// time, nor what the dead node's playback has still to say, nor a key on its old channel moves it, and no command goes to any node.
+func TestB52OnlyAfterThe200(t *testing.T) {
+	for _, step := range []FlowAction{{Do: "play", Media: []string{"sound:rtcedge/tone-1"}}, {Do: "digits", Max: 4, Timeout: 2, Into: "code"}} {
+		p := newPlay(t, Call{Program: ProgramFlow, Flow: &FlowState{Name: "800", Actions: []FlowAction{step, {Do: "hangup"}}}})
+		p.m.input(in("a"))
+		playing := ""
+		for _, a := range p.m.take() {
+			if a.Do == doPlay {
+				playing = a.Text
+			}
+		}
+		p.want(seen{node: "n1", crashed: true})
+		for range 8 { // the 200 takes its time
+			p.m.now = p.m.now.Add(400 * time.Millisecond)
+			p.want(tick{})
+			if next := p.m.wake(); !next.After(p.m.now) {
+				t.Fatalf("%s: it would be woken again at once", step.Do)
+			}
+		}
+		if playing != "" {
+			p.want(&ari.PlaybackFinished{Playback: ari.Playback{ID: playing}})
+		}
+		p.want(&ari.ChannelDtmfReceived{Digit: "1", Channel: ch("a")})
+		if f := p.m.call.Flow; f == nil || f.Step != 0 || p.m.ended || len(p.m.call.Legs) != 1 {
+			t.Fatalf("%s: before the 200 the flow is at %+v of %+v", step.Do, f, p.m.call)
+		}
+		p.m.input(stasis("n2", "ar1", "resume", "call", "a"))
+		if l := p.m.call.Leg("ar1"); l == nil || p.m.call.Flow == nil || p.m.call.Flow.Leg != "ar1" {
+			t.Errorf("%s: behind the 200 %+v", step.Do, p.m.call)
+		}
+	}
+}
+
+// TestB51StaleParticipants: who is not brought back is out of the conference before the others meet there again: one that recovery gave up, and one of whom nothing
+// is heard until the grace is over. A channel that comes for one of them all the same is hung up.
+func TestB51StaleParticipants(t *testing.T) {
+	p := newPlay(t, Call{Bridge: "b-call", Conference: "7000", Legs: []Leg{
+		{ID: "a", Node: "n1", Role: LegIn, State: LegUp}, {ID: "b", Node: "n1", Role: LegIn, State: LegUp}, {ID: "c", Node: "n1", Role: LegIn, State: LegUp}}})
+	p.want(seen{node: "n1", crashed: true})
+	theirs := clone(*p.m.call)
+	theirs.Legs[1].State = LegGone
+	p.want(foreign{theirs})
+	if len(p.m.call.Legs) != 2 || p.m.call.Leg("b") != nil {
+		t.Fatalf("who was given up is a participant: %+v", p.m.call.Legs)
+	}
+	p.want(stasis("n2", "ar1", "resume", "call", "a"), "create bridge b-call", "join ar1")
+	p.want(stasis("n2", "br1", "resume", "call", "b"), "hangup br1 16")
+	p.m.now = p.m.now.Add(p.m.rules.LostGrace + time.Second)
+	p.want(tick{})
+	if len(p.m.call.Legs) != 1 || p.m.call.Leg("ar1") == nil {
+		t.Errorf("behind the grace: %+v", p.m.call.Legs)
+	}
+	p.want(stasis("n2", "cr1", "resume", "call", "c"), "hangup cr1 16")
+}

@@ -11,6 +11,7 @@ func (m *machine) timers() {
 		switch {
 		case l.State == LegLost && !m.call.LostAt.IsZero() && !m.now.Before(m.call.LostAt.Add(m.rules.LostGrace)):
 			m.gone(l.ID, causeFailure)
+		case l.State == LegLost: // who could hang it up is dead: what is due is done when it is back
 		case !l.Limit.IsZero() && !m.now.Before(l.Limit):
 			m.do(action{Do: doHangup, Leg: l.ID, N: causeNormal})
 			m.remove(l.ID)
@@ -44,12 +45,15 @@ func (m *machine) wake() time.Time {
 		}
 	}
 	for _, l := range m.call.Legs {
+		if l.State == LegLost {
+			if !m.call.LostAt.IsZero() {
+				at(m.call.LostAt.Add(m.rules.LostGrace))
+			}
+			continue
+		}
 		at(l.Limit)
 		if l.Waiting == waitPIN {
 			at(l.Answered.Add(m.rules.PINTimeout))
-		}
-		if l.State == LegLost && !m.call.LostAt.IsZero() {
-			at(m.call.LostAt.Add(m.rules.LostGrace))
 		}
 	}
 	if m.call.Conference != "" && len(m.call.Legs) == 0 && !m.call.Stay && !m.call.Empty.IsZero() {
@@ -59,7 +63,7 @@ func (m *machine) wake() time.Time {
 		at(m.call.Created.Add(leftTime))
 	}
 	at(m.moveWake())
-	if m.call.Flow != nil {
+	if m.call.Flow != nil && !m.flowWaits() {
 		at(m.call.Flow.Deadline)
 	}
 	return next

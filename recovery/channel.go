@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"context"
-	"hash/fnv"
 	"iter"
 	"net/netip"
 	"slices"
@@ -136,7 +135,7 @@ type Edge interface {
 // channelFor makes what the node is asked for: the contract with the bridge role is the id's rN and the arguments.
 func channelFor(call *bridge.Call, leg *bridge.Leg, r Rebuilt, generation int) Channel {
 	return Channel{
-		ID:       baseID(leg.ID) + "r" + strconv.Itoa(generation),
+		ID:       bridge.BaseID(leg.ID) + "r" + strconv.Itoa(generation),
 		Endpoint: "PJSIP/edge/" + withoutParameters(r.RequestURI),
 		AppArgs:  "resume," + call.ID + "," + leg.ID, Variables: r.Variables,
 	}
@@ -145,16 +144,10 @@ func channelFor(call *bridge.Call, leg *bridge.Leg, r Rebuilt, generation int) C
 // withoutParameters is a URI that Asterisk can make a channel for. The one that the phone is asked with is in the variables, whole; here
 // Asterisk would look for a transport of its own by the parameter, and with transport=ws it has none: no channel, no recovery.
 func withoutParameters(uri string) string {
-	user, host, ok := strings.Cut(uri, "@") // the user part of RFC 3261 section 25.1 may have semicolons
-	if !ok {
-		user, host = "", uri
-	}
+	user, host := bridge.SplitUser(uri)
 	host, _, _ = strings.Cut(host, ";")
 	host, _, _ = strings.Cut(host, "?")
-	if !ok {
-		return host
-	}
-	return user + "@" + host
+	return user + host
 }
 
 // roleOf is the farm that a call lives on.
@@ -176,27 +169,9 @@ func placeKey(c *bridge.Call) string {
 // choose picks the node by rendezvous hashing, so that all that have one key meet, while the calls of a dead node spread evenly. Nodes in avoid have
 // failed for this call already; they are taken when no other is left.
 func choose(key string, healthy, avoid []bridge.NodeID) (bridge.NodeID, bool) {
-	best := func(nodes []bridge.NodeID) (node bridge.NodeID, ok bool) {
-		var most uint64
-		for _, n := range nodes {
-			h := fnv.New64a()
-			h.Write([]byte(key))
-			h.Write([]byte{0})
-			h.Write([]byte(n))
-			// FNV's last bytes hardly reach the high bits: one round of mixing (the finaliser of MurmurHash3).
-			v := h.Sum64()
-			v ^= v >> 33
-			v *= 0xff51afd7ed558ccd
-			v ^= v >> 33
-			if !ok || v > most {
-				most, node, ok = v, n, true
-			}
-		}
-		return node, ok
-	}
 	left := slices.DeleteFunc(slices.Clone(healthy), func(n bridge.NodeID) bool { return slices.Contains(avoid, n) })
-	if n, ok := best(left); ok {
+	if n, ok := bridge.Choose(key, left); ok {
 		return n, true
 	}
-	return best(healthy)
+	return bridge.Choose(key, healthy)
 }

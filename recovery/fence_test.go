@@ -161,7 +161,7 @@ func TestB54BackInTheMiddle(t *testing.T) {
 	for i := range calls {
 		c := w.read(fmt.Sprint("c", i))
 		for _, l := range c.Legs {
-			old := baseID(l.ID)
+			old := bridge.BaseID(l.ID)
 			there, over := slices.Contains(w.old, old), slices.Contains(w.over, old)
 			if l.State != bridge.LegUp || l.Node != c.Node || there == over || there != (l.Node == "call1") || (len(w.invites[l.SIPCallID]) > 0) == there {
 				t.Errorf("leg %s is %s on %s (its call on %s), its old channel lives: %v, was ended: %v, INVITEs: %v", l.ID, l.State, l.Node, c.Node, there, over,

@@ -125,6 +125,9 @@ func (e *effort) node(ctx context.Context) (bridge.NodeID, error) {
 		if e.stays(&e.job) {
 			return "", errStays
 		}
+		if _, leg, _, gone := e.roster.leg(&e.job); gone || leg.Node != e.d.Node {
+			return "", nil // it needs none any more
+		}
 		if node, ok := e.r.place(&e.job.call, e.d.Node, e.r.healthy(role), e.avoid); ok {
 			return node, nil
 		}
@@ -306,11 +309,21 @@ func backOff(role string) time.Duration {
 func (e *effort) there(ctx context.Context) {
 	_, leg, _, gone := e.roster.leg(&e.job)
 	if gone {
-		e.end(ctx, ResultClosed, errors.New("the call ended meanwhile"))
+		e.over(ctx)
 		return
 	}
 	e.rep.target(e.n, leg.Node)
 	e.end(ctx, ResultRecovered, nil)
+}
+
+// over is for a leg whose call was ended while its node was dead: its partner hung up, or the operator. That node was to say BYE.
+func (e *effort) over(ctx context.Context) {
+	if e.built.Err == nil && e.sent.IsZero() { // else the node that was asked finds no call, and says it
+		if now, ok := e.r.cfg.History.Fresh(ctx, e.d.SIP, asked([]job{e.job})[0]); !ok || now.Err == nil {
+			e.farewell(ctx)
+		}
+	}
+	e.end(ctx, ResultClosed, errors.New("the call ended meanwhile"))
 }
 
 // end writes a leg's result; one that does not come back is given up in the call's record, and its far end is left in silence no longer: it gets a BYE, where the

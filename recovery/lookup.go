@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -19,16 +18,6 @@ import (
 type job struct {
 	call bridge.Call
 	leg  bridge.Leg
-}
-
-// baseID is a leg's channel id without the rN that recovery puts behind it: what stays of it through any number of crashes.
-func baseID(id string) string {
-	if i := strings.LastIndexByte(id, 'r'); i > 0 {
-		if _, err := strconv.Atoi(id[i+1:]); err == nil {
-			return id[:i]
-		}
-	}
-	return id
 }
 
 // sort puts the oldest calls first, and the legs of one call beside each other.
@@ -121,8 +110,8 @@ func (r *roster) leg(j *job) (call bridge.Call, leg bridge.Leg, changed <-chan s
 		r.changes[j.call.ID] = ch
 	}
 	call = r.calls[j.call.ID]
-	base := baseID(j.leg.ID)
-	i := slices.IndexFunc(call.Legs, func(l bridge.Leg) bool { return baseID(l.ID) == base })
+	base := bridge.BaseID(j.leg.ID)
+	i := slices.IndexFunc(call.Legs, func(l bridge.Leg) bool { return bridge.BaseID(l.ID) == base })
 	if i < 0 || call.Legs[i].State == bridge.LegGone {
 		return call, bridge.Leg{}, ch, true
 	}
@@ -151,9 +140,9 @@ func legIn(value []byte, j *job) (leg bridge.Leg, ok bool) {
 	if json.Unmarshal(value, &c) != nil {
 		return leg, false
 	}
-	base := baseID(j.leg.ID)
+	base := bridge.BaseID(j.leg.ID)
 	for _, l := range c.Legs {
-		if baseID(l.ID) == base {
+		if bridge.BaseID(l.ID) == base {
 			return l, true
 		}
 	}
@@ -162,7 +151,7 @@ func legIn(value []byte, j *job) (leg bridge.Leg, ok bool) {
 
 // giveUp writes into the call's record that a leg is gone, which the bridge role takes for its hang-up. A leg that another node has meanwhile stays.
 func giveUp(ctx context.Context, calls *store.Bucket, j *job, dead bridge.NodeID) error {
-	base := baseID(j.leg.ID)
+	base := bridge.BaseID(j.leg.ID)
 	return calls.Modify(ctx, j.call.ID, func(old []byte) ([]byte, error) {
 		if old == nil {
 			return nil, nil
@@ -172,7 +161,7 @@ func giveUp(ctx context.Context, calls *store.Bucket, j *job, dead bridge.NodeID
 			return nil, fmt.Errorf("call %s: %w", j.call.ID, err)
 		}
 		for i := range c.Legs {
-			if l := &c.Legs[i]; baseID(l.ID) == base && l.Node == dead {
+			if l := &c.Legs[i]; bridge.BaseID(l.ID) == base && l.Node == dead {
 				l.State = bridge.LegGone
 			}
 		}

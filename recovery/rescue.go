@@ -142,7 +142,7 @@ func (w *rescue) todo(c *bridge.Call) []job {
 	return left
 }
 
-func jobID(j *job) string { return j.call.ID + " " + baseID(j.leg.ID) }
+func jobID(j *job) string { return j.call.ID + " " + bridge.BaseID(j.leg.ID) }
 
 func (w *rescue) working() bool {
 	w.mu.Lock()

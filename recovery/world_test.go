@@ -295,7 +295,7 @@ func (w *world) answer(node bridge.NodeID, c Channel, args []string) error {
 		for i := range call.Legs {
 			if l := &call.Legs[i]; l.ID == args[2] {
 				l.ID, l.Node, l.State = c.ID, node, bridge.LegUp
-				_, _ = fmt.Sscanf(c.ID, baseID(c.ID)+"r%d", &l.Generation)
+				_, _ = fmt.Sscanf(c.ID, bridge.BaseID(c.ID)+"r%d", &l.Generation)
 			}
 		}
 		return json.Marshal(call)
