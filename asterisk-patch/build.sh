@@ -9,6 +9,7 @@
 #       --asan: instrumented by AddressSanitizer; Asterisk is then started with LD_PRELOAD=libasan.so.8.
 #   build.sh --check [SOURCE]
 #       Says for each patch whether it applies to the packaged source (or to the Asterisk source tree in SOURCE), and builds nothing.
+#       Where SOURCE is a git repository of Asterisk, bare or not: for each release of the series that there is a patch for.
 #
 # What it needs it installs in the chroot: a compiler and dpkg-dev. Sources, the configured pjproject and results are kept beside the
 # chroot, by version and by the patch's content: a second run takes no time. About 30 s the first time, 5 s for a new patch.
@@ -52,7 +53,7 @@ host() {
 			fi
 			;;
 		*)
-			sed -n 's/^# \{0,1\}//; 3,16p' "$0"
+			sed -n '3,${ /^#/!q; s/^# \{0,1\}//; p; }' "$0"
 			exit 2
 			;;
 		esac
@@ -88,6 +89,10 @@ host() {
 
 # check_tree says for each patch whether it applies to a source tree; success is that one does.
 check_tree() {
+	if [ ! -e "$2/res/res_pjsip_session.c" ] && git -C "$2" rev-parse --git-dir >/dev/null 2>&1; then
+		check_repository "$1" "$2"
+		return
+	fi
 	[ -e "$2/res/res_pjsip_session.c" ] || die "$2 is no source tree of Asterisk: there is no res/res_pjsip_session.c"
 	any=1
 	for p in "$1"/*.patch; do
@@ -99,6 +104,26 @@ check_tree() {
 		fi
 	done
 	return $any
+}
+
+# check_repository says for each release whether its series' patch applies; success is that one of them does.
+check_repository() {
+	tree=$(mktemp -d)
+	trap 'rm -rf "$tree"' EXIT
+	mkdir "$tree/res"
+	none=1
+	for p in "$1"/*.patch; do
+		series=$(basename "$p" .patch)
+		yes=
+		no=
+		for tag in $(git -C "$2" tag -l "$series.*" | grep -E '^[0-9]+\.[0-9]+\.[0-9]+$' | sort -V); do
+			git -C "$2" show "$tag:res/res_pjsip_session.c" >"$tree/res/res_pjsip_session.c" || return 1
+			if applies "$p" "$tree" >/dev/null; then yes="$yes $tag"; else no="$no $tag"; fi
+		done
+		say "$series.patch applies to${yes:- none}; not to${no:- none}"
+		[ -z "$yes" ] || none=0
+	done
+	return $none
 }
 
 # applies: offsets are harmless, fuzz is not, for a hunk may then land in another function.
