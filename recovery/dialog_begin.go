@@ -98,6 +98,9 @@ func (b *builder) answer() error {
 	case 0:
 		return refuse(ReasonEnded, "a BYE is on the wire")
 	case 1:
+		if tag := b.otherFork(alive[0]); b.ev.Lossy && tag != "" {
+			return refuse(ReasonAmbiguous, "the answer with tag %q of a forked INVITE was confirmed, too, and is missing", tag)
+		}
 	default:
 		return refuse(ReasonAmbiguous, "%d answers of a forked INVITE live on", len(alive))
 	}
@@ -190,6 +193,20 @@ func hostOf(route string) string {
 		uri = uri[:end]
 	}
 	return uri
+}
+
+// otherFork is the tag of another dialog of the same INVITE that was confirmed and did not end. It has lost its 2xx.
+func (b *builder) otherFork(answer *sighting) string {
+	for i := range b.seen {
+		s := &b.seen[i]
+		if s.method == "ACK" && s.cseq == answer.cseq && s.from.tag == answer.from.tag && s.to.tag != answer.to.tag && s.to.tag != "" && !b.ended(s.from.tag, s.to.tag) &&
+			!slices.ContainsFunc(b.seen, func(r sighting) bool { // an ACK may be that of a refusal
+				return r.status >= 300 && r.cseqMethod == "INVITE" && r.cseq == s.cseq && r.to.tag == s.to.tag
+			}) {
+			return s.to.tag
+		}
+	}
+	return ""
 }
 
 // establish takes from INVITE and 2xx what stays for the dialog's life (RFC 3261 sections 12.1.1 and 12.1.2).
