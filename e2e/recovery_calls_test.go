@@ -106,12 +106,16 @@ func b45(t *testing.T, s *stricken) {
 			t.Errorf("after a graceful stop %s saw %+v", p.Name, seen)
 		}
 	}
-	for _, c := range s.crashes(t, 0, n.ID, at) {
+	found := s.crashes(t, 0, n.ID, at)
+	for _, c := range found {
 		for _, leg := range c.Legs {
 			if leg.Result == "recovered" {
 				t.Errorf("a leg was recovered after a graceful stop: %+v", leg)
 			}
 		}
+	}
+	if len(found) != 1 || found[0].State() != "stopped" {
+		t.Errorf("a graceful stop is reported as %+v", found)
 	}
 	s.farewell(t, slices.DeleteFunc(pairs, func(p lab.Pair) bool { return p.A.Seen().Byes > 0 }))
 }

@@ -26,6 +26,8 @@ type Crash struct {
 	Number     int           `json:"number,omitzero"` // of the deaths of this epoch, from 0: a process that stood still and went on may die again
 	SIP        string        `json:"sip,omitempty"`
 	Reason     string        `json:"reason"`
+	Ended      bool          `json:"ended,omitempty"`   // nobody is behind its ports any more, for whatever reason
+	Stopped    bool          `json:"stopped,omitempty"` // and it left no call: it was stopped in order, or had none (B45)
 	Since      time.Time     `json:"since"`             // first bad sign
 	Detected   time.Time     `json:"detected"`          // verdict
 	Done       time.Time     `json:"done,omitzero"`     // no call is left to do
@@ -47,6 +49,8 @@ type Crash struct {
 // State says in a word how far it is.
 func (c *Crash) State() string {
 	switch {
+	case c.Stopped:
+		return "stopped"
 	case !c.Closed.IsZero():
 		return "closed"
 	case !c.Done.IsZero():
@@ -104,6 +108,7 @@ const (
 	StepRTP   = "rtp"    // the farm is heard again
 	StepNoRTP = "no rtp" // it was listened for in vain
 
+	stepInvite  = "invite"  // the new node was asked
 	stepJoin    = "join"    // the two of a call hear each other directly
 	stepComfort = "comfort" // noise in place of silence
 )
@@ -142,10 +147,10 @@ func (c *Crash) key() string { return crashKey(c.Node, c.Epoch, c.Number) }
 var errNoCrash = errors.New("its record is gone")
 
 // mark changes a crash: closed or done.
-func mark(ctx context.Context, b book, key string, closed bool, results map[string]int) error {
+func mark(ctx context.Context, b book, key string, closed, stopped bool, results map[string]int) error {
 	known := false
 	err := b.change(ctx, key, func(c *Crash, there bool) bool {
-		c.Results = results
+		c.Results, c.Stopped = results, stopped
 		if known = there; closed {
 			c.Closed = time.Now()
 		} else {
@@ -165,7 +170,7 @@ func begin(ctx context.Context, b book, d Death, controller string) (crash Crash
 	err = b.change(ctx, d.key(), func(c *Crash, there bool) bool {
 		taken, before = false, there
 		if !there {
-			*c = Crash{Node: d.Node, Epoch: d.Epoch, Number: d.Number, SIP: d.SIP, Reason: d.Reason, Since: d.Since, Detected: d.At, Controller: controller}
+			*c = Crash{Node: d.Node, Epoch: d.Epoch, Number: d.Number, SIP: d.SIP, Reason: d.Reason, Ended: d.Ended, Since: d.Since, Detected: d.At, Controller: controller}
 		} else if taken = c.Closed.IsZero() && c.Controller != controller; taken {
 			c.Controller = controller
 			c.Taken++

@@ -34,10 +34,11 @@ func (s *Sentinel) comes(ctx context.Context, n *watched, id identity) {
 }
 
 // dies says it once.
-func (s *Sentinel) dies(ctx context.Context, was identity, since time.Time, reason string, gone bool) {
-	s.cfg.Logger.Warn("node is dead", "node", was.id, "epoch", was.epoch, "reason", reason)
+func (s *Sentinel) dies(ctx context.Context, was identity, d Death) {
+	d.Node, d.Epoch, d.SIP, d.Roles, d.At = was.id, was.epoch, was.sip, was.roles, time.Now()
+	s.cfg.Logger.Warn("node is dead", "node", d.Node, "epoch", d.Epoch, "reason", d.Reason)
 	if s.cfg.Dead != nil {
-		s.cfg.Dead(ctx, Death{Node: was.id, Epoch: was.epoch, SIP: was.sip, Roles: was.roles, Since: since, At: time.Now(), Reason: reason, Gone: gone})
+		s.cfg.Dead(ctx, d)
 	}
 }
 
@@ -80,7 +81,7 @@ func (s *Sentinel) compare(ctx context.Context, n *watched, e sameness) {
 	was, since := n.known, n.sure
 	n.known = id
 	s.show(n, Alive, "")
-	s.dies(ctx, was, since, "another process answers in its place", true)
+	s.dies(ctx, was, Death{Since: since, Reason: "another process answers in its place", Gone: true, Ended: true})
 	s.comes(ctx, n, id)
 }
 

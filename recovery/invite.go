@@ -32,7 +32,7 @@ func (e *effort) try(ctx context.Context, ch Channel) error {
 	if err != nil && !e.exists(ctx, e.held) {
 		return fmt.Errorf("node %s: %w", e.held.Target, err)
 	}
-	e.rep.step(e.n, "invite", string(e.held.Target))
+	e.rep.step(e.n, stepInvite, string(e.held.Target))
 	return e.await(ctx)
 }
 

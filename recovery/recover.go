@@ -93,9 +93,10 @@ type Recoverer struct {
 
 // Stats count since the start.
 type Stats struct {
-	Crashes   int // that this controller recovered
+	Crashes   int // that this controller recovered, when they are closed
+	Stops     int // of nodes that left no call
 	Watched   int // that another one recovers
-	TakenOver int // from a controller that was silent; they count as Crashes, too
+	TakenOver int // from a controller that was silent; they count as one of the two above, too
 	Recovered int // legs
 	Refused   int
 	Closed    int
@@ -175,7 +176,7 @@ func (r *Recoverer) adopt(ctx context.Context) {
 						continue
 					}
 					all.Go(func() {
-						r.crash(ctx, Death{Node: c.Node, Epoch: c.Epoch, Number: c.Number, SIP: c.SIP, Since: c.Since, At: c.Detected, Reason: c.Reason}, false)
+						r.crash(ctx, Death{Node: c.Node, Epoch: c.Epoch, Number: c.Number, SIP: c.SIP, Ended: c.Ended, Since: c.Since, At: c.Detected, Reason: c.Reason}, false)
 					})
 				}
 			}
@@ -320,9 +321,6 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 		return true, nil
 	}
 	r.count(func(s *Stats) {
-		if !before || taken {
-			s.Crashes++
-		}
 		if taken {
 			s.TakenOver++
 		}
@@ -367,7 +365,7 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 		} else {
 			r.fenceFirst(work, d, b.crashes, w.rep, log)
 		}
-		beside.Go(func() { r.speak(work, d, b.calls, log) })
+		beside.Go(func() { r.speak(work, d, b.calls, &w.spoke, log) })
 	}
 	if err := w.run(work); err != nil {
 		return false, err

@@ -102,14 +102,57 @@ func TestB49OnceForTwoControllers(t *testing.T) {
 		a.Dead(t.Context(), death("call1", "e1"))
 		b.Dead(t.Context(), death("call1", "e1"))
 	}
-	w.crash(a, "call1", "e1")
+	d := death("call1", "e1")
+	w.closed(d.key())
 	for id, sent := range w.invites {
 		if len(sent) != 1 {
 			t.Errorf("%s: %v", id, sent)
 		}
 	}
+	w.eventually("it is counted", func() bool { return a.Stats().Crashes+b.Stats().Crashes > 0 })
 	if n := a.Stats().Crashes + b.Stats().Crashes; n != 1 || len(w.invites) != 20 {
 		t.Errorf("%d controllers recovered %d dialogs", n, len(w.invites))
+	}
+}
+
+// TestB45Stopped: a node that ends without a call, or had ended its calls itself, has stopped; one that rang nobody, hangs, or loses a call has crashed.
+func TestB45Stopped(t *testing.T) {
+	for _, tt := range []struct {
+		what    string
+		prepare func(*world)
+		ended   bool
+		stopped bool
+	}{
+		{"empty, and ended", func(*world) {}, true, true},
+		{"empty, and hangs", func(*world) {}, false, false},
+		{"ended its calls", func(w *world) {
+			w.put("c", "call1", "", "c.1")
+			w.lost["sip-c.1"] = refuse(ReasonEnded, "a BYE is on the wire")
+		}, true, true},
+		{"has a call", func(w *world) { w.put("c", "call1", "", "c.1") }, true, false},
+		{"has a call that nobody can go on with", func(w *world) {
+			w.put("c", "call1", "", "c.1")
+			w.lost["sip-c.1"] = refuse(ReasonUnconfirmed, "no ACK")
+		}, true, false},
+		{"has a call whose far end has gone", func(w *world) {
+			w.put("c", "call1", "", "c.1")
+			w.script["sip-c.1"] = []int{481}
+		}, true, false},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "call2")
+			tt.prepare(w)
+			r := w.recoverer(Config{})
+			r.late = 100 * time.Millisecond
+			d := death("call1", "e1")
+			d.Ended = tt.ended
+			r.Dead(t.Context(), d)
+			if c := w.closed(d.key()); c.Stopped != tt.stopped || (c.State() == "stopped") != tt.stopped {
+				t.Errorf("%+v", c)
+			}
+			w.eventually("it is counted", func() bool { s := r.Stats(); return s.Stops == 1 == tt.stopped && s.Crashes == 1 != tt.stopped })
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -193,6 +194,16 @@ func (r *report) writeLocked(n int) {
 		return // it holds nothing that cannot be written
 	}
 	_ = r.legs.PutLater(legKey(r.key, r.taken, n), value) // a full queue loses a timeline, not a call
+}
+
+// orderly tells that nobody had to speak in a dialog: the node had none, or had ended them itself.
+func (r *report) orderly() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !slices.ContainsFunc(r.list, func(l LegReport) bool {
+		ended := l.Result == ResultClosed || l.Result == ResultRefused && strings.HasPrefix(l.Reason, string(ReasonEnded)+":")
+		return !ended || slices.ContainsFunc(l.Steps, func(s Step) bool { return s.Name == stepInvite })
+	})
 }
 
 // results counts the legs by result.

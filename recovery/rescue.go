@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rtcedge/bridge"
@@ -32,6 +33,8 @@ type rescue struct {
 
 	former map[string]bool // calls that a controller before us had to do with
 	pairs  pairs
+
+	spoke atomic.Bool // for the node, to who waited for it
 
 	mu   sync.Mutex // guards the rest
 	busy map[string]bool
@@ -176,7 +179,17 @@ func (w *rescue) finish(ctx context.Context, closed bool) error {
 	if closed {
 		w.disclaim(ctx)
 	}
-	err := mark(ctx, w.crashes, w.key, closed, w.rep.results())
+	stopped := w.d.Ended && !w.spoke.Load() && w.rep.orderly()
+	err := mark(ctx, w.crashes, w.key, closed, stopped, w.rep.results())
+	if err == nil && closed {
+		w.r.count(func(s *Stats) {
+			if stopped {
+				s.Stops++
+			} else {
+				s.Crashes++
+			}
+		})
+	}
 	if ctx.Err() != nil {
 		return nil
 	}

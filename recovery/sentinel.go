@@ -22,6 +22,7 @@ type Death struct {
 	At     time.Time // when the verdict fell
 	Reason string
 	Gone   bool // its process is gone: it says nothing any more
+	Ended  bool // and if it is not, nobody is behind its ports: it was killed, or stopped
 
 	unread bool // it answered before, and no crash in the store says so yet
 }
@@ -209,7 +210,8 @@ func (s *Sentinel) judge(ctx context.Context, n *watched) {
 	case verdict == Dead && !n.dead && n.known.id != "":
 		n.dead = true
 		s.show(n, verdict, reason)
-		s.dies(ctx, n.known, n.detector.bad(), reason, n.detector.signs[Process] == Refused)
+		gone := n.detector.signs[Process] == Refused
+		s.dies(ctx, n.known, Death{Since: n.detector.bad(), Reason: reason, Gone: gone, Ended: gone || n.detector.signs[Host] == Refused})
 		return
 	}
 	if n.dead {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"rtcedge/bridge"
@@ -233,7 +234,7 @@ func (u Unanswered) final() (string, error) {
 }
 
 // speak ends what waits for a dead node. It runs beside the recovery of the answered calls.
-func (r *Recoverer) speak(ctx context.Context, d Death, calls *store.Bucket, log *slog.Logger) {
+func (r *Recoverer) speak(ctx context.Context, d Death, calls *store.Bucket, spoke *atomic.Bool, log *slog.Logger) {
 	history, ok := r.cfg.History.(Open)
 	if !ok {
 		return
@@ -260,6 +261,7 @@ func (r *Recoverer) speak(ctx context.Context, d Death, calls *store.Bucket, log
 			continue
 		}
 		if len(words.list) > 0 || len(rang) > 0 {
+			spoke.Store(true)
 			log.Warn("ends what waited for the node", "requests", len(words.list), "legs_that_rang", len(rang))
 		}
 		for _, j := range rang {

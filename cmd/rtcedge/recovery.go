@@ -204,7 +204,7 @@ func (c *recoveryRole) targets(f *ariFarm, e *env) ([]recovery.Target, error) {
 }
 
 func recoveryCounts(s recovery.Stats) map[string]int64 {
-	return map[string]int64{"crashes": int64(s.Crashes), "crashes of other controllers": int64(s.Watched), "crashes taken over": int64(s.TakenOver), "legs recovered": int64(s.Recovered),
+	return map[string]int64{"crashes": int64(s.Crashes), "nodes that stopped": int64(s.Stops), "crashes of other controllers": int64(s.Watched), "crashes taken over": int64(s.TakenOver), "legs recovered": int64(s.Recovered),
 		"legs refused": int64(s.Refused), "legs closed": int64(s.Closed), "legs kept": int64(s.Kept), "legs failed": int64(s.Failed)}
 }
 
@@ -215,6 +215,7 @@ func recoverySource(r *recovery.Recoverer, sentinel *recovery.Sentinel) obs.Sour
 		out := []obs.Sample{
 			counter("recovery_own_stalls", "times without a turn for this process: no node was judged by them", uint64(stalls)),
 			counter("recovery_crashes", "crashes that this controller recovered", uint64(s.Crashes)),
+			counter("recovery_stops", "nodes that ended and left no call: no crash", uint64(s.Stops)),
 			counter("recovery_taken_over", "crashes that this controller took over from a silent one", uint64(s.TakenOver)),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Recovered), "result", recovery.ResultRecovered),
 			counter("recovery_legs", "legs of dead nodes by result", uint64(s.Refused), "result", recovery.ResultRefused),

@@ -43,6 +43,21 @@ func TestB54Fence(t *testing.T) {
 	s.Fence(c.String(), now)
 	cut("a phone's connection from a host whose node speaks UDP only", "127.0.0.2:40000", false, true, false)
 
+	// Recovery lifts its fence, and leaves the operator's drain; it may say so twice.
+	s.Drain(b.String(), now)
+	for range 2 {
+		if got := s.Unfence("udp:"+b.String(), now); got != 1 || s.Nodes()[1].State == Fenced {
+			t.Errorf("unfence: %d nodes, state %v", got, s.Nodes()[1].State)
+		}
+	}
+	if n := s.table.Load().byAddr[b]; !n.drained.Load() {
+		t.Error("the end of a fence ended the drain")
+	}
+	if s.Unfence("call", now) != 0 {
+		t.Error("a farm's name lifted fences")
+	}
+	s.Fence(b.String(), now)
+
 	// A farm's name lifts no fence, nor does a new configuration.
 	s.Up("call", now)
 	if err := s.Update(cfg, now); err != nil {
