@@ -130,7 +130,7 @@ func TestB55CrashesAreBounded(t *testing.T) {
 		n    int
 		last string
 	}{{Query{}, defaultCrashes, "n1.e59"}, {Query{Limit: 7}, 7, "n1.e59"}, {Query{Node: "n0", Limit: 100}, 30, "n0.e58"}, {Query{ID: "n1.e03"}, 1, "n1.e03"},
-		{Query{ID: "n1.e99"}, 0, ""}, {Query{Limit: MaxCrashes + 1, Brief: true}, 60, "n1.e59"}} {
+		{Query{ID: "n1.e99"}, 0, ""}, {Query{Call: "x"}, defaultCrashes, "n1.e59"}, {Query{Call: "y"}, 0, ""}, {Query{Limit: MaxCrashes + 1, Brief: true}, 60, "n1.e59"}} {
 		got, err := r.Crashes(t.Context(), q.Query)
 		if err != nil || len(got) != q.n {
 			t.Errorf("%+v: %d crashes, %v, want %d", q.Query, len(got), err, q.n)

@@ -22,6 +22,7 @@ const (
 type Query struct {
 	ID    string        // "": any
 	Node  bridge.NodeID // "": any
+	Call  string        // "": any; else legs with this in their Call-ID, call or name, in lower case, and the crashes that have one
 	Limit int           // the newest of them; default 50, at most MaxCrashes
 	Brief bool          // without the legs, of which Results tells
 }
@@ -47,7 +48,7 @@ func readCrashes(ctx context.Context, b buckets, q Query) ([]Crash, error) {
 	}
 	for i := range list {
 		c := &list[i]
-		if q.Brief && c.Results != nil {
+		if q.Brief && q.Call == "" && c.Results != nil {
 			continue
 		}
 		if c.Steps, c.Legs, err = readReport(ctx, b.legs, c.ID); err != nil {
@@ -56,11 +57,20 @@ func readCrashes(ctx context.Context, b buckets, q Query) ([]Crash, error) {
 		if c.Results == nil {
 			c.Results = countResults(c.Legs)
 		}
+		c.Legs = slices.DeleteFunc(c.Legs, func(l LegReport) bool { return !l.about(q.Call) })
+		if q.Call != "" && len(c.Legs) == 0 {
+			c.ID = ""
+		}
 		if q.Brief {
 			c.Steps, c.Legs = nil, nil
 		}
 	}
-	return list, nil
+	return slices.DeleteFunc(list, func(c Crash) bool { return c.ID == "" }), nil
+}
+
+// about tells whether a leg has a text in one of its names.
+func (l *LegReport) about(text string) bool {
+	return slices.ContainsFunc([]string{l.SIPCallID, l.Call, l.Leg}, func(name string) bool { return strings.Contains(strings.ToLower(name), text) })
 }
 
 // legKey is the key of a leg's report. Each controller that takes a crash over has its own: what a former one still writes, if it only stood still, is older.

@@ -91,25 +91,6 @@ type Recoverer struct {
 	stats  Stats
 }
 
-// Stats count since the start.
-type Stats struct {
-	Crashes   int // that this controller recovered, when they are closed
-	Stops     int // of nodes that left no call
-	Watched   int // that another one recovers
-	TakenOver int // from a controller that was silent; they count as one of the two above, too
-	Recovered int // legs
-	Refused   int
-	Closed    int
-	Kept      int
-	Failed    int
-	Heard     int // recovered legs of which media heard the new node
-	Silent    int // and of which it did not
-
-	Open    int             // crashes that this controller recovers now
-	Pending int             // their legs without a result
-	Timings []bridge.Timing // how long it took: spanVerdict, ...
-}
-
 // New checks the configuration.
 func New(cfg Config) (*Recoverer, error) {
 	if err := cfg.validate(); err != nil {
@@ -402,37 +383,6 @@ func (r *Recoverer) fenceFirst(ctx context.Context, d Death, b book, rep *report
 		rep.note("fence at "+e.String(), "fenced")
 	})
 	r.tasks.Go(func() { r.fenced(ctx, d, b) })
-}
-
-func (r *Recoverer) count(f func(*Stats)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f(&r.stats)
-}
-
-// Stats returns the counters.
-func (r *Recoverer) Stats() Stats {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s := r.stats
-	s.Open = len(r.active)
-	for rep := range r.active {
-		s.Pending += rep.inFlight()
-	}
-	s.Timings = r.meter.snapshot()
-	return s
-}
-
-// tracked counts a report in the Stats until what it returns is called.
-func (r *Recoverer) tracked(rep *report) (end func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.active[rep] = true
-	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.active, rep)
-	}
 }
 
 // sleep waits, and tells whether ctx lives on.

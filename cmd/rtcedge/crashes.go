@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"rtcedge/bridge"
 	"rtcedge/internal/config"
@@ -18,10 +19,10 @@ import (
 	"rtcedge/recovery"
 )
 
-// crashesPage is /crashes: ?node= and ?id= choose, ?limit= says how many of the newest, ?brief=1 leaves the legs away.
+// crashesPage is /crashes: ?node=, ?id= and ?call= choose, ?limit= says how many of the newest, ?brief=1 leaves the legs away.
 func crashesPage(read func(context.Context, recovery.Query) ([]recovery.Crash, error)) obs.Page {
 	return func(ctx context.Context, q url.Values) (any, error) {
-		ask := recovery.Query{ID: q.Get("id"), Node: bridge.NodeID(q.Get("node")), Brief: q.Get("brief") == "1"}
+		ask := recovery.Query{ID: q.Get("id"), Node: bridge.NodeID(q.Get("node")), Call: strings.ToLower(q.Get("call")), Brief: q.Get("brief") == "1"}
 		if text := q.Get("limit"); text != "" {
 			n, err := strconv.Atoi(text)
 			if err != nil || n < 1 || n > recovery.MaxCrashes {
@@ -46,17 +47,26 @@ func runCrashes(e *env) error {
 	}
 	var admin netip.AddrPort
 	var limit int
+	var call string
 	s := config.New("crashes", e.getenv)
 	s.Addr(&admin, "admin", defaultAdmin(), "admin port of a running recovery")
 	s.Int(&limit, "limit", 50, 1, recovery.MaxCrashes, "CRASHES", "the newest of them")
+	s.String(&call, "call", "", "TEXT", "legs with this in their Call-ID, call or name only")
 	if err := usage(s.Parse(args, e.out)); err != nil {
 		return err
 	}
 	q := url.Values{"limit": {strconv.Itoa(limit)}}
-	if only == "" {
+	legs := only != "" || call != ""
+	if call != "" {
+		q.Set("call", call)
+	}
+	if !legs {
 		q.Set("brief", "1")
-	} else if err := chooseCrash(admin, only, q); err != nil {
-		return err
+	}
+	if only != "" {
+		if err := chooseCrash(admin, only, q); err != nil {
+			return err
+		}
 	}
 	var crashes []recovery.Crash
 	if err := fetch(admin, "/crashes?"+q.Encode(), &crashes); err != nil {
@@ -65,8 +75,11 @@ func runCrashes(e *env) error {
 	if err := printCrashes(e.out, crashes); err != nil {
 		return err
 	}
+	if call != "" && len(crashes) == 0 {
+		return fmt.Errorf("no crash had to do with %q: the newest %d were looked at (--limit)", call, limit)
+	}
 	for i := range crashes {
-		if only != "" {
+		if legs {
 			if err := printCrash(e.out, &crashes[i]); err != nil {
 				return err
 			}
@@ -123,7 +136,7 @@ func printCrashes(out io.Writer, crashes []recovery.Crash) error {
 			took = milliseconds(c.Done.Sub(c.Detected))
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", c.ID, c.Detected.Local().Format(time.DateTime), milliseconds(c.Detected.Sub(c.Since)), c.State(), c.Fence(), took,
-			legs, c.Results[recovery.ResultRecovered], orDash(strings.Join(others, ", ")), by, c.Reason)
+			legs, c.Results[recovery.ResultRecovered], orDash(strings.Join(others, ", ")), by, printable(c.Reason))
 	}
 	return w.Flush()
 }
@@ -133,7 +146,7 @@ func printCrash(out io.Writer, c *recovery.Crash) error {
 	fmt.Fprintf(out, "\n%s: milliseconds after the first bad sign at %s\n", c.ID, c.Since.Local().Format("2006-01-02 15:04:05.000"))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, s := range c.Timeline() {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", s.At.Sub(c.Since).Milliseconds(), s.Name, s.Result, s.Reason)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\n", s.At.Sub(c.Since).Milliseconds(), s.Name, s.Result, printable(s.Reason))
 	}
 	if err := w.Flush(); err != nil || len(c.Legs) == 0 {
 		return err
@@ -144,7 +157,8 @@ func printCrash(out io.Writer, c *recovery.Crash) error {
 		for _, s := range l.Steps {
 			steps = append(steps, stepText(s, c.Since))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Call, l.Leg, l.SIPCallID, orDash(string(l.Target)), l.Result, orDash(l.Reason), strings.Join(steps, ", "))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Call, l.Leg, printable(l.SIPCallID), orDash(string(l.Target)), l.Result,
+			orDash(printable(l.Reason)), printable(strings.Join(steps, ", ")))
 	}
 	return w.Flush()
 }
@@ -157,6 +171,16 @@ func stepText(s recovery.Step, since time.Time) string {
 		return text
 	}
 	return text + " (" + strings.Join(about, ": ") + ")"
+}
+
+// printable is a text of a stranger that moves no cursor and ends no line.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 func milliseconds(d time.Duration) string { return d.Round(time.Millisecond).String() }

@@ -44,7 +44,7 @@ func TestB55CrashesCommand(t *testing.T) {
 		Controller: "a", Results: map[string]int{"recovered": 1, "failed": 1}, Steps: []recovery.Step{{Name: "fence at 127.0.0.1:8080", At: ms(160), Result: "failed", Reason: "refused"}},
 		Legs: []recovery.LegReport{{Call: "c", Leg: "c.1", SIPCallID: "x@y", Target: "call2", Result: "recovered", Steps: []recovery.Step{
 			{Name: "dialog", At: ms(170), Result: "own capture"}, {Name: "again", At: ms(300), Result: "call3", Reason: "it died"}, {Name: "recovered", At: ms(450), Result: "recovered"}, {Name: "rtp", At: ms(500)}}},
-			{Call: "c", Leg: "c.2", SIPCallID: "z@y", Result: "failed", Reason: "486", Steps: []recovery.Step{{Name: "failed", At: ms(600), Result: "failed", Reason: "486"}}}}}
+			{Call: "c", Leg: "c.2", SIPCallID: "z\x1b[2J\n@y", Result: "failed", Reason: "486", Steps: []recovery.Step{{Name: "failed", At: ms(600), Result: "failed", Reason: "486"}}}}}
 	second := recovery.Crash{ID: "call1.e1~1", Node: "call1", Epoch: "e1", Number: 1, Reason: "stopped", Since: ms(20000), Detected: ms(20400), Controller: "b", Taken: 2}
 	var asked []recovery.Query
 	admin := crashesAt(t, func(_ context.Context, q recovery.Query) ([]recovery.Crash, error) {
@@ -70,6 +70,12 @@ func TestB55CrashesCommand(t *testing.T) {
 	}
 	if q := asked[len(asked)-1]; q.ID != "call1.e1" || q.Brief {
 		t.Errorf("asked for %+v", q)
+	}
+	if strings.ContainsRune(out, 0x1b) || !strings.Contains(out, "z\ufffd[2J\ufffd@y") {
+		t.Errorf("a Call-ID speaks to the terminal: %q", out)
+	}
+	if code, _, _ := crashesCommand(t, "--call", "X@Y", "--admin", admin); code != exitOK || asked[len(asked)-1].Call != "x@y" || asked[len(asked)-1].Brief {
+		t.Errorf("--call: code %d, asked for %+v", code, asked[len(asked)-1])
 	}
 	if code, _, errOut := crashesCommand(t, "call9", "--admin", admin); code != exitError || !strings.Contains(errOut, `"call9" (known: call1, call2)`) {
 		t.Errorf("an unknown node: code %d, %q", code, errOut)

@@ -51,7 +51,7 @@ func commands() []command {
 		{"asterisk-config", "write the configuration of an Asterisk as call, conference or registrar farm", runAsteriskConfig},
 		{"bridge", "one control of calls and conferences over the farms, with an HTTP API", runBridge},
 		{"recovery", "bring the calls of a farm node that dies back on another one", runRecovery},
-		{"crashes", "which farm nodes died and what became of their calls, from the admin port; crashes NODE, or CRASH: every leg", runCrashes},
+		{"crashes", "which farm nodes died and what became of their calls, from the admin port; crashes NODE, or CRASH, or --call TEXT: every leg", runCrashes},
 		{"check", "check a configuration file and start nothing", runCheck},
 		{"status", "what a running process does, from its admin port", runStatus},
 		{"calls", "the calls of a running process, from its admin port; with --api those of all bridge processes", runCalls},
