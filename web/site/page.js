@@ -58,6 +58,7 @@ function showCalls(calls) {
 }
 
 function state(c) {
+  if (c.stopped) return "stopped";
   if (c.closed) return "closed";
   return c.done ? "done" : "recovering";
 }
