@@ -288,7 +288,7 @@ func homerAlone(t *testing.T) {
 		t.Error(err)
 	}
 	if first := lab.Quantile(o.Invited, 0); first < 2*time.Second {
-		t.Errorf("a re-INVITE after %v: HOMER has to be asked once more after its lag, a BYE may have come (B46)", first)
+		t.Errorf("a re-INVITE after %v: HOMER has to be asked behind its lag, a BYE may have come (B46)", first)
 	}
 	if err := l.FarewellBoth(t.Context(), pairs); err != nil {
 		t.Error(err)

@@ -28,7 +28,7 @@ type revised interface {
 type CollectorConfig struct {
 	Own   Capture       // what the edges sent us; asked first, and taken as complete since it began
 	Homer Capture       // asked for what Own cannot tell; nil: nobody else is asked
-	Lag   time.Duration // after it, HOMER is asked once more: rows show up late. Default 4 s, negative is off
+	Lag   time.Duration // HOMER is asked behind it: rows show up late. Default 4 s, negative is off
 
 	// Wait is for an ACK that is on its way. Default 200 ms.
 	Wait   time.Duration
@@ -39,7 +39,7 @@ type CollectorConfig struct {
 const (
 	defaultLag  = 4 * time.Second // heplify-server's DBTimer; 2.1 to 3.6 s were measured
 	defaultWait = 200 * time.Millisecond
-	homerTries  = 2 * time.Second // for one question, and how long behind the lag an answer that failed is asked for again
+	homerTries  = 2 * time.Second // for one question, and how long one that failed is asked again
 	homerPause  = 500 * time.Millisecond
 	turns       = 4 // questions at a time, to each of the two
 )

@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -20,6 +21,7 @@ type memory struct {
 	mu       sync.Mutex // guards messages
 	messages []homer.Message
 	away     bool
+	stranger bool          // it does not take the token
 	lag      time.Duration // a message is visible so long after it was added
 	added    time.Time
 	lose     int // percent
@@ -41,6 +43,9 @@ func (m *memory) Messages(_ context.Context, ids []string, since time.Time) ([]h
 	m.since = since
 	if m.away {
 		return nil, errors.New("connection refused")
+	}
+	if m.stranger {
+		return nil, fmt.Errorf("ask: %w", homer.ErrToken)
 	}
 	if time.Since(m.added) < m.lag {
 		return nil, nil

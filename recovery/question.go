@@ -47,24 +47,31 @@ func (q *question) near(ctx context.Context, yield func(map[string]Rebuilt) bool
 	}
 	for todo := q.ids; ; {
 		sure := map[string]Rebuilt{}
-		err := q.turn(ctx, q.c.ownTurn, func() error { return q.look(ctx, todo) })
+		var soon []string
+		err := q.turn(ctx, q.c.ownTurn, func() error {
+			if err := q.look(ctx, todo); err != nil {
+				return err
+			}
+			last := ctx.Err() != nil || time.Since(q.begin) > q.c.cfg.Wait
+			for _, id := range todo {
+				switch b, why := q.rebuild(id, nil, false); {
+				case why == ReasonUnconfirmed && !last:
+					soon = append(soon, id)
+				case q.c.cfg.Homer != nil && lacking(why):
+					left = append(left, id)
+				default:
+					sure[id] = b
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			q.c.cfg.Logger.Warn("own capture does not answer", "err", err)
-		}
-		last := err != nil || ctx.Err() != nil || time.Since(q.begin) > q.c.cfg.Wait
-		var soon []string
-		for _, id := range todo {
-			b, why := Rebuilt{Err: refuse(ReasonNoMessages, "own capture: %v", err)}, ReasonNoMessages
-			if err == nil {
-				b, why = q.rebuild(id, nil, false)
+			for _, id := range todo {
+				sure[id] = Rebuilt{Err: refuse(ReasonNoMessages, "own capture: %v", err)}
 			}
-			switch {
-			case why == ReasonUnconfirmed && !last:
-				soon = append(soon, id)
-			case q.c.cfg.Homer != nil && lacking(why):
-				left = append(left, id)
-			default:
-				sure[id] = b
+			if q.c.cfg.Homer != nil {
+				left, sure = append(left, todo...), nil
 			}
 		}
 		if !yield(sure) {
@@ -81,49 +88,46 @@ func (q *question) near(ctx context.Context, yield func(map[string]Rebuilt) bool
 // never answered has lost the answer.
 func lacking(why Reason) bool { return why != "" && why != ReasonEnded && why != ReasonConflict }
 
-// far asks HOMER for the rest. Where it says that there is a dialog it may not know yet that it ended, so it is asked again after its lag; the own
-// capture may have got the BYE meanwhile.
+// far asks HOMER for the rest, behind its lag: a BYE may not be visible before, and the own capture may have got it meanwhile.
 func (q *question) far(ctx context.Context, ids []string, yield func(map[string]Rebuilt) bool) {
-	for {
-		if q.c.cfg.Own != nil {
-			if err := q.turn(ctx, q.c.ownTurn, func() error { return q.look(ctx, ids) }); err != nil {
-				q.c.cfg.Logger.Warn("own capture does not answer", "err", err)
-			}
-		}
-		var found map[string][]Message
-		err := q.turn(ctx, q.c.homerTurn, func() (err error) {
+	sleep(ctx, max(q.c.cfg.Lag-time.Since(q.begin), 0))
+	var found map[string][]Message
+	var err error
+	for begin := time.Now(); ; {
+		err = q.turn(ctx, q.c.homerTurn, func() (err error) {
 			ask, cancel := context.WithTimeout(ctx, homerTries)
 			defer cancel()
 			found, err = gather(ask, q.c.cfg.Homer, ids, q.since(ids))
 			return err
 		})
-		pause := q.c.cfg.Lag - time.Since(q.begin)
-		switch {
-		case errors.Is(err, homer.ErrToken): // nor later
-			pause = 0
-		case err != nil: // it may have missed its turn only
-			pause = min(pause+homerTries, homerPause)
+		// A wrong token is none later, either.
+		if err == nil || errors.Is(err, homer.ErrToken) || time.Since(begin) >= homerTries || !sleep(ctx, homerPause) {
+			break
 		}
-		if q.c.cfg.Lag >= 0 && pause > 0 && sleep(ctx, pause) {
-			continue
-		}
-		if err != nil {
-			q.c.cfg.Logger.Warn("HOMER does not answer", "dialogs", len(ids), "err", err)
-		}
-		out := make(map[string]Rebuilt, len(ids))
-		for _, id := range ids {
-			b, _ := q.rebuild(id, found[id], err == nil)
-			if err != nil && b.Err != nil {
-				b.Err = refuse(reasonOf(b.Err), "%s; HOMER: %v", strings.TrimPrefix(b.Err.Error(), string(reasonOf(b.Err))+": "), err)
+	}
+	if err != nil {
+		q.c.cfg.Logger.Warn("HOMER does not answer", "dialogs", len(ids), "err", err)
+	}
+	out := make(map[string]Rebuilt, len(ids))
+	_ = q.turn(ctx, q.c.ownTurn, func() error { // without a turn ctx is over, and nobody reads
+		if q.c.cfg.Own != nil {
+			if err := q.look(ctx, ids); err != nil {
+				q.c.cfg.Logger.Warn("own capture does not answer", "err", err)
 			}
-			if err == nil {
+		}
+		for _, id := range ids {
+			b, why := q.rebuild(id, found[id], err == nil)
+			switch {
+			case err == nil:
 				q.c.tell(id, found[id])
+			case b.Err != nil:
+				b.Err = refuse(why, "%s; HOMER: %v", strings.TrimPrefix(b.Err.Error(), string(why)+": "), err)
 			}
 			out[id] = b
 		}
-		yield(out)
-		return
-	}
+		return nil
+	})
+	yield(out)
 }
 
 // since is how far back HOMER has to look: zero if a call's age is not known.

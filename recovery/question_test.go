@@ -172,7 +172,7 @@ func TestF13HomerIsAskedSinceTheCallBegan(t *testing.T) {
 	})
 }
 
-// TestF13HomerOverHTTP: the real client and the real API, in a batch. A wrong token refuses at once what only HOMER knows, and nothing else; a HOMER that fails when
+// TestF13HomerOverHTTP: the real client and the real API, in a batch. A wrong token refuses what only HOMER knows, and nothing else; a HOMER that fails when
 // it is asked for the last time is asked once more.
 func TestF13HomerOverHTTP(t *testing.T) {
 	ev := playOf(t, "testdata/b46.txt", "confirmed, the node called")
@@ -196,11 +196,7 @@ func TestF13HomerOverHTTP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lag := time.Hour // a wrong token is not waited for
-		if token == "right" {
-			lag = -1
-		}
-		groups, _ := groupsOf(t, CollectorConfig{Own: near, Homer: client, Lag: lag}, append(ids, "near")...)
+		groups, _ := groupsOf(t, CollectorConfig{Own: near, Homer: client, Lag: -1}, append(ids, "near")...)
 		if len(groups) != 2 || len(groups[0].told) != 1 || groups[0].told["near"].Err != nil || len(groups[1].told) != 250 {
 			t.Fatalf("%s token: %d groups", token, len(groups))
 		}
@@ -215,7 +211,7 @@ func TestF13HomerOverHTTP(t *testing.T) {
 	}
 }
 
-// TestF13HomerFailsOnce in the moment in which its lag is over.
+// TestF13HomerFailsOnce in the moment in which its lag is over; a wrong token is not tried again.
 func TestF13HomerFailsOnce(t *testing.T) {
 	ev := playOf(t, "testdata/b46.txt", "confirmed, the node called")
 	synctest.Test(t, func(t *testing.T) {
@@ -227,8 +223,12 @@ func TestF13HomerFailsOnce(t *testing.T) {
 				h.mu.Unlock()
 			})
 		}
-		if r, _ := ask(t, CollectorConfig{Homer: h}); r.Err != nil {
-			t.Error(r.Err)
+		if r, _ := ask(t, CollectorConfig{Homer: h}); r.Err != nil || h.asked != 2 {
+			t.Errorf("%v, asked %d times", r.Err, h.asked)
+		}
+		h = &memory{stranger: true}
+		if r, _ := ask(t, CollectorConfig{Homer: h}); r.Err == nil || h.asked != 1 {
+			t.Errorf("a wrong token: %v, asked %d times", r.Err, h.asked)
 		}
 	})
 }
