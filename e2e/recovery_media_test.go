@@ -152,9 +152,13 @@ func b51Media(t *testing.T, s *stricken) {
 	carol.begin(carol.mustDial("600"))
 	s.steer(t, "up")
 	calls := s.api.Until("three calls", func(c []bridgetest.Call) bool {
-		return len(c) == 3 && !slices.ContainsFunc(c, func(c bridgetest.Call) bool {
-			return slices.ContainsFunc(c.Legs, func(l bridgetest.Leg) bool { return l.State != "up" })
-		})
+		up := map[string]bool{}
+		for _, c := range c {
+			for _, l := range c.Legs {
+				up[l.Number] = l.State == "up"
+			}
+		}
+		return !slices.ContainsFunc(all, func(p *steady) bool { return !up[p.name] })
 	})
 	find := func(who *steady) bridgetest.Call {
 		i := slices.IndexFunc(calls, func(c bridgetest.Call) bool {

@@ -24,7 +24,14 @@ type joinable struct {
 
 func newJoinable(r *rig, id, proto, formats string, voice uint8, lines ...string) *joinable {
 	r.t.Helper()
+	return newJoinableAt(r, 1000, id, proto, formats, voice, lines...)
+}
+
+// newJoinableAt is one whose parties begin to count there.
+func newJoinableAt(r *rig, seq uint16, id, proto, formats string, voice uint8, lines ...string) *joinable {
+	r.t.Helper()
 	j := &joinable{id: id, phone: newPeer(r.t, 1), farm: newPeer(r.t, 2), voice: voice}
+	j.phone.seq, j.farm.seq = seq, seq
 	all := append([]string{"rtpmap:101 telephone-event/8000"}, lines...)
 	if proto == "RTP/SAVP" {
 		all = append(all, j.phone.key("AES_CM_128_HMAC_SHA1_80", byte(len(id))))
@@ -67,11 +74,11 @@ func (j *joinable) back(r *rig, farm *peer, proto, formats string, lines ...stri
 	if out.Media[0].Port() != j.port {
 		r.t.Errorf("the phone's port %d became %d", j.port, out.Media[0].Port())
 	}
+	seal := j.phone.seal // with its rollover counter
 	all := append([]string{"rtpmap:101 telephone-event/8000"}, lines...)
 	if proto == "RTP/SAVP" {
 		all = append(all, j.phone.key("AES_CM_128_HMAC_SHA1_80", byte(len(j.id))))
 	}
-	seal := j.phone.seal
 	farm.take(r.must(answered(j.id, "b", "phone", j.phone.body(proto, formats, all...))))
 	j.phone.seal = seal
 }
@@ -148,6 +155,41 @@ func TestB18Join(t *testing.T) {
 				t.Errorf("%d packets of the old farm dropped, want 2", n)
 			}
 		})
+	}
+}
+
+// TestB18JoinRollsOver: sequence numbers go over their end in both directions while two phones are joined, and SRTP's rollover counters with them: each
+// phone's own SRTP takes what comes, also from the new node afterwards.
+func TestB18JoinRollsOver(t *testing.T) {
+	r := newRig(t, Config{})
+	a := newJoinableAt(r, 65531, "call-a", "RTP/SAVP", "0 101", 0)
+	b := newJoinableAt(r, 65531, "call-bb", "RTP/SAVP", "0 101", 0)
+	for a.seq < 65530 { // what we number begins in the lower half (RFC 3711 section 3.3.1)
+		a.farm.send(a.farm.packet(0, frameOf(0)))
+		a.heard(t)
+	}
+	r.must(ng.Request{Command: ng.CmdJoin, CallID: "call-a", FromTag: "phone", OtherCallID: "call-bb", OtherTag: "phone"})
+	r.barrier()
+	for i := range 10 {
+		a.phone.send(a.phone.packet(0, frameOf(byte(i))))
+		if got := b.heard(t); !bytes.Equal(got, frameOf(byte(i))) {
+			t.Fatalf("b hears %x", got[:4])
+		}
+		b.phone.send(b.phone.packet(0, frameOf(byte(i))))
+		a.heard(t)
+	}
+	if a.seq > 100 || a.phone.seq > 100 || b.phone.seq > 100 {
+		t.Fatalf("nobody rolled over: heard %d, sent %d and %d", a.seq, a.phone.seq, b.phone.seq)
+	}
+	next := newPeerAt(t, "127.0.0.3", 77)
+	a.back(r, next, "RTP/SAVP", "0 101")
+	next.send(next.packet(0, frameOf(3)))
+	if got := a.heard(t); !bytes.Equal(got, frameOf(3)) {
+		t.Fatalf("a hears %x of the new node", got[:4])
+	}
+	a.phone.send(a.phone.packet(0, frameOf(4)))
+	if got := next.recv(); !bytes.Equal(got.Payload, frameOf(4)) {
+		t.Fatalf("the new node hears %x", got.Payload[:4])
 	}
 }
 
