@@ -44,13 +44,16 @@ func (w *rescue) stays(j *job) bool {
 	return runs
 }
 
-// moves decides that the call goes to another node, before the first INVITE for any of its legs; false if it stays.
-func (w *rescue) moves(call string) bool {
+// moves decides that the leg's call goes to another node, before the first INVITE for any of its legs; false if it stays. A leg that is not up does not
+// stay with a call that does.
+func (w *rescue) moves(call *bridge.Call, leg *bridge.Leg) bool {
 	w.r.mu.Lock()
 	defer w.r.mu.Unlock()
-	key := fateKey{w.d.Node, call}
+	key := fateKey{w.d.Node, call.ID}
 	if f := w.r.fates[key]; f.crash == w.key && !f.moves {
-		return false
+		if call.Node == w.d.Node {
+			return leg.State != bridge.LegUp
+		}
 	}
 	w.r.fates[key] = fate{w.key, true}
 	return true
@@ -64,7 +67,7 @@ func (w *rescue) decided(ctx context.Context) error {
 	}
 	for _, l := range w.rep.pending() {
 		if asked[l.SIPCallID] {
-			w.moves(l.Call)
+			w.moves(&bridge.Call{ID: l.Call}, &bridge.Leg{})
 		}
 	}
 	return nil

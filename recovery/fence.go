@@ -75,7 +75,8 @@ func (r *Recoverer) Back(_ context.Context, back Return) {
 	if was != nil && was.Epoch == back.Epoch {
 		s = was
 	}
-	s.returned = was != nil && (was.dead || was.returned)
+	s.returned = r.absent[back.Node] || was != nil && (was.dead || was.returned)
+	delete(r.absent, back.Node)
 	s.Return, s.at, s.dead, s.unread = back, time.Now(), false, true
 	r.seen[back.Node] = s
 	r.guardLocked(back.Node)
@@ -219,7 +220,7 @@ func (g *guard) stand(ctx context.Context) (done bool, err error) {
 	if len(open) == 0 || !seen && !g.r.cfg.Farm.Watched(g.node) { // of a node that is not ours nobody here can say whether it lives
 		return !s.dead, nil
 	}
-	if !g.judges() {
+	if !g.judges(open) {
 		return false, nil
 	}
 	lease, err := g.r.cfg.Store.Lease(ctx, "fence."+string(g.node), g.r.cfg.Controller, g.r.cfg.TakeOver)
@@ -240,7 +241,7 @@ func (g *guard) stand(ctx context.Context) (done bool, err error) {
 		next := g.r.every
 		if open, err = g.look(ctx, b); err != nil {
 			g.log.Warn("the fence is not looked after", "err", err)
-		} else if len(open) == 0 || !g.judges() {
+		} else if len(open) == 0 || !g.judges(open) {
 			return false, nil // the next look says that it is done
 		} else {
 			next = g.turn(ctx, b, open)
@@ -302,9 +303,12 @@ func (r *Recoverer) returned(ctx context.Context, b book, back Return) (next int
 }
 
 // judges tells whether we know enough of the node to look after its fence: that it is dead, that it came back, or that it has lived for long whatever
-// others saw.
-func (g *guard) judges() bool {
+// others saw. One that is dead for us and came back for others is theirs: it may be our own network that is away.
+func (g *guard) judges(open []Crash) bool {
 	s, ok := g.r.view(g.node)
+	if s.dead && !slices.ContainsFunc(open, func(c Crash) bool { return c.Epoch != s.Epoch || c.Returned.IsZero() }) {
+		return false
+	}
 	if !ok || s.dead || s.returned {
 		g.since = time.Time{}
 		return true
@@ -325,6 +329,11 @@ func (g *guard) turn(ctx context.Context, b buckets, open []Crash) time.Duration
 	case s.gone && s.dead && time.Since(s.died) < lastWords:
 		return lastWords - time.Since(s.died) // the BYEs of a node that was stopped in order may be on their way (B45)
 	case !seen || s.dead:
+		if !seen {
+			g.r.mu.Lock()
+			g.r.absent[g.node] = true
+			g.r.mu.Unlock()
+		}
 		g.ended = time.Time{}
 		g.raise(ctx, last.SIP, last.Epoch)
 		return g.r.every
@@ -413,10 +422,19 @@ func (g *guard) lower(ctx context.Context, b buckets, s presence, open []Crash) 
 	}
 	round, cancel := context.WithTimeout(ctx, 2*time.Second)
 	var all sync.WaitGroup
-	left := slices.DeleteFunc(slices.Clone(g.r.cfg.Edges), func(e Edge) bool { return g.told[e] || s.SIP == "" })
+	addrs := []string{s.SIP} // and where it was fenced, if it comes back elsewhere
+	for _, c := range open {
+		addrs = append(addrs, c.SIP)
+	}
+	slices.Sort(addrs)
+	addrs = slices.DeleteFunc(slices.Compact(addrs), func(sip string) bool { return sip == "" })
+	left := slices.DeleteFunc(slices.Clone(g.r.cfg.Edges), func(e Edge) bool { return g.told[e] })
 	for _, e := range left {
 		all.Go(func() {
-			err := e.Unfence(round, s.SIP)
+			var err error
+			for _, sip := range addrs {
+				err = errors.Join(err, e.Unfence(round, sip))
+			}
 			g.note(e, "an edge does not take the node back", err)
 			if err == nil {
 				g.r.mu.Lock()
@@ -435,7 +453,7 @@ func (g *guard) lower(ctx context.Context, b buckets, s presence, open []Crash) 
 		g.log.Warn("the bridge role does not know that the node is back", "err", err)
 		return false
 	}
-	whole := s.SIP == "" || !slices.ContainsFunc(g.r.cfg.Edges, func(e Edge) bool { return !g.told[e] })
+	whole := !slices.ContainsFunc(g.r.cfg.Edges, func(e Edge) bool { return !g.told[e] })
 	for _, c := range open {
 		if !c.Freed.IsZero() && !whole {
 			continue

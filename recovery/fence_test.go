@@ -406,3 +406,43 @@ func TestB54EdgeAway(t *testing.T) {
 	w.eventually("the edge lets it in", stands(false))
 	w.settled(d.key())
 }
+
+// TestB54SeenElsewhere: the controller that fenced a node cannot see it come back, another one can. That one lets it in.
+func TestB54SeenElsewhere(t *testing.T) {
+	w := newWorld(t, "call2")
+	a, b := w.recoverer(Config{Controller: "a"}), w.recoverer(Config{Controller: "b"})
+	d := death("call1", "e1")
+	a.Dead(t.Context(), d)
+	w.crash(a, "call1", "e1")
+	w.eventually("it is fenced", w.isFenced)
+	b.Dead(t.Context(), d)
+	b.Back(t.Context(), Return{Node: "call1", Epoch: "e1", SIP: deadSIP})
+	w.settled(d.key())
+	if w.isFenced() {
+		t.Error("the fence stands")
+	}
+}
+
+// TestB54DeadAtTheStart: a controller that starts while a node is dead keeps its fence up, and need not wait for what others may know when it comes back: at
+// another address, too.
+func TestB54DeadAtTheStart(t *testing.T) {
+	w := newWorld(t, "call2")
+	c := Crash{Node: "call1", Epoch: "e1", SIP: deadSIP, Controller: "gone", Detected: time.Now(), Done: time.Now(), Closed: time.Now()}
+	value, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.bucket(BucketCrashes).Put(t.Context(), c.key(), value); err != nil {
+		t.Fatal(err)
+	}
+	r := w.recoverer(Config{})
+	r.mu.Lock()
+	r.blind = time.Hour
+	r.mu.Unlock()
+	w.eventually("it is fenced", w.isFenced)
+	r.Back(t.Context(), Return{Node: "call1", Epoch: "e1", SIP: "udp:192.0.2.7:5080"})
+	w.settled(c.key())
+	if w.isFenced() {
+		t.Error("the fence stands at its old address")
+	}
+}

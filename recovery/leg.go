@@ -93,7 +93,7 @@ func (e *effort) plan(ctx context.Context) (next claim, ch Channel, ok bool) {
 	case gone || leg.Node != e.d.Node:
 		e.there(ctx)
 		return next, ch, false
-	case !e.moves(call.ID): // it has just been decided that it stays
+	case !e.moves(&call, &leg): // it has just been decided that it stays
 		return e.plan(ctx)
 	}
 	e.job.call, e.job.leg = call, leg

@@ -85,6 +85,7 @@ type Recoverer struct {
 	seen   map[bridge.NodeID]*presence
 	guards map[bridge.NodeID]*guard
 	barred map[bridge.NodeID]string // epochs of nodes that are behind a fence
+	absent map[bridge.NodeID]bool   // that we fenced before we ever saw them
 	fates  map[fateKey]fate
 	sticky map[string]bridge.NodeID // where a call or conference goes, so that its legs meet
 	active map[*report]bool         // of the crashes that this controller recovers
@@ -98,7 +99,7 @@ func New(cfg Config) (*Recoverer, error) {
 	}
 	return &Recoverer{cfg: cfg, late: lateFor, byes: byesOver, every: fenceEvery, blind: blindFor, slots: make(chan struct{}, cfg.Parallel),
 		wake: make(chan struct{}, 1), open: map[string]bool{}, seen: map[bridge.NodeID]*presence{}, guards: map[bridge.NodeID]*guard{},
-		barred: map[bridge.NodeID]string{}, fates: map[fateKey]fate{}, sticky: map[string]bridge.NodeID{}, active: map[*report]bool{}}, nil
+		barred: map[bridge.NodeID]string{}, absent: map[bridge.NodeID]bool{}, fates: map[fateKey]fate{}, sticky: map[string]bridge.NodeID{}, active: map[*report]bool{}}, nil
 }
 
 // Run recovers until ctx ends; what is under way then is left to another controller.
@@ -343,7 +344,7 @@ func (r *Recoverer) hold(ctx context.Context, d Death, seen bool, log *slog.Logg
 					r.fenceFirst(work, d, b.crashes, w.rep, log)
 				}
 			})
-		} else {
+		} else if now, ok := r.view(d.Node); !ok || now.dead || now.Epoch == d.Epoch { // a new process has come by now: it is not the one to fence
 			r.fenceFirst(work, d, b.crashes, w.rep, log)
 		}
 		beside.Go(func() { r.speak(work, d, b.calls, &w.spoke, log) })
