@@ -43,6 +43,28 @@ func TestB61Failure(t *testing.T) {
 			l.goodbye(t)
 			l.gone(t, b)
 		},
+		// RFC 4028 section 7.3: where the farm had called pjsip asks again by itself, with the next number, and recovery has to follow that. Else it gives up.
+		"422": func(t *testing.T, l *line, b *asterisk) {
+			inv := l.recover(t, b, nil)
+			n, _ := inv.CSeq()
+			l.respond(t, inv, 422, "Session Interval Too Small", "", rawphone.Field{Name: "Min-SE", Value: "3600"})
+			l.take(t, "ACK", 5*time.Second, isRequest("ACK"))
+			again := l.take(t, "INVITE or BYE", 5*time.Second, func(m *rawphone.Message) bool {
+				return m.Status() == 0 && (m.Method() == "INVITE" || m.Method() == "BYE")
+			})
+			if again.Method() == "BYE" {
+				l.viaRoute(t, again)
+				l.respond(t, again, 200, "OK", "")
+				l.gone(t, b)
+				return
+			}
+			if m, _ := again.CSeq(); m != n+1 || again.Get("From") != inv.Get("From") || again.Get("To") != inv.Get("To") {
+				t.Errorf("after CSeq %d: %s\nFrom: %s\nTo: %s\nCSeq: %s", n, again.Start, again.Get("From"), again.Get("To"), again.Get("CSeq"))
+			}
+			l.respond(t, again, 481, "Call/Transaction Does Not Exist", "")
+			l.take(t, "ACK", 5*time.Second, isRequest("ACK"))
+			l.gone(t, b)
+		},
 		"200 without SDP": func(t *testing.T, l *line, b *asterisk) {
 			inv := l.recover(t, b, nil)
 			l.respond(t, inv, 200, "OK", "")

@@ -19,7 +19,7 @@ type History interface {
 	Dialogs(ctx context.Context, sip string, legs []Asked) iter.Seq[map[string]Rebuilt]
 	// Fresh rebuilds one again from what is at hand; ok is false if that says nothing.
 	Fresh(ctx context.Context, sip string, leg Asked) (b Rebuilt, ok bool)
-	// Final is the status of the final response to the farm's INVITE of a CSeq, if it was captured.
+	// Final is the status of the final response to the farm's INVITE of a CSeq, if it was captured; of its repetition with a higher one, if there was any.
 	Final(ctx context.Context, callID string, cseq uint32) (status int, ok bool)
 }
 

@@ -148,9 +148,12 @@ func sipAddr(text string) (netip.AddrPort, bool) {
 	return a, true
 }
 
-// again tells of a status that the node answers by the same INVITE with the next number: with credentials, or with a longer session timer (RFC 4028 section
-// 7.3), as pjsip does by itself.
+// again tells of a status that the node may answer by the same INVITE with the next number: with credentials, or with a longer session timer (RFC 4028 section
+// 7.3), as pjsip does by itself where it can.
 func again(status int) bool { return status == 401 || status == 407 || status == 422 }
+
+// againMost is how often it may do so. Chosen by us: one for credentials, one for the timer.
+const againMost = 2
 
 // Final implements History. The far end's own re-INVITE may have the same number: the answer to ours has the farm's tag in From.
 func (c *Collector) Final(ctx context.Context, callID string, cseq uint32) (status int, ok bool) {
@@ -164,17 +167,17 @@ func (c *Collector) Final(ctx context.Context, callID string, cseq uint32) (stat
 	if err != nil {
 		return 0, false
 	}
-	for i := len(list) - 1; i >= 0; i-- {
-		raw := list[i].Raw
-		if !strings.HasPrefix(raw, "SIP/2.0 ") || !strings.Contains(raw, " INVITE") {
+	last := cseq
+	for _, m := range list {
+		if !strings.HasPrefix(m.Raw, "SIP/2.0 ") || !strings.Contains(m.Raw, " INVITE") {
 			continue
 		}
-		f, err := parse(raw)
-		if err == nil && f.status >= 200 && !again(f.status) && f.cseq >= cseq && f.cseq-cseq <= 2 && f.cseqMethod == "INVITE" && f.from.tag == tag {
-			return f.status, true
+		f, err := parse(m.Raw)
+		if err == nil && f.status >= 200 && f.cseq >= last && f.cseq-cseq <= againMost && f.cseqMethod == "INVITE" && f.from.tag == tag {
+			status, last = f.status, f.cseq
 		}
 	}
-	return 0, false
+	return status, status != 0
 }
 
 var _ History = (*Collector)(nil)

@@ -81,7 +81,7 @@ func (e *effort) await(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := e.final(ctx); err != nil {
+		if err := e.final(ctx, false); err != nil {
 			return err
 		}
 		if !e.r.cfg.Farm.Alive(h.Target, "") {
@@ -94,7 +94,7 @@ func (e *effort) await(ctx context.Context) error {
 			looked = time.Now()
 			if !e.exists(ctx, h) && e.r.cfg.Farm.Alive(h.Target, "") && ctx.Err() == nil {
 				sleep(ctx, captureLag)
-				if err := e.final(ctx); err != nil {
+				if err := e.final(ctx, true); err != nil {
 					return err
 				}
 				if _, leg, _, _ := e.roster.leg(&e.job); leg.ID == h.Channel {
@@ -119,11 +119,11 @@ func (e *effort) hangUp(ctx context.Context) error {
 	return fmt.Errorf("no answer for %v: %w", inviteTimeout, errEnded)
 }
 
-// final is what follows from the far end's refusal, if there is one.
-func (e *effort) final(ctx context.Context) error {
+// final is what follows from the far end's refusal, if there is one. What the node may answer by another INVITE counts when its channel is gone.
+func (e *effort) final(ctx context.Context, gone bool) error {
 	status, ok := e.r.cfg.History.Final(ctx, e.job.leg.SIPCallID, e.held.CSeq)
 	switch {
-	case !ok || status < 300:
+	case !ok || status < 300, again(status) && !gone:
 		return nil
 	case status == 491:
 		return errPending

@@ -171,6 +171,8 @@ func TestB50Answers(t *testing.T) {
 	w.script["sip-pending.1"] = []int{491, 491}
 	w.script["sip-owner.1"] = []int{491}
 	w.script["sip-timeout.1"] = []int{408}
+	w.put("strange", "call1", "", "strange.1")
+	w.script["sip-strange.1"] = []int{401} // and the node has no password: it gives up, with a BYE
 	w.script["sip-stubborn.1"] = []int{491, 491, 491, 491, 491, 491}
 	w.refuses["sip-nowhere.1"] = errors.New("503")
 	w.script["sip-unknown.1"] = []int{481}
@@ -183,7 +185,7 @@ func TestB50Answers(t *testing.T) {
 		result  string
 		invites int
 	}{
-		"sip-pending.1": {ResultRecovered, 3}, "sip-unknown.1": {ResultClosed, 1}, "sip-ended.1": {ResultRefused, 0}, "sip-timeout.1": {ResultClosed, 1},
+		"sip-pending.1": {ResultRecovered, 3}, "sip-unknown.1": {ResultClosed, 1}, "sip-ended.1": {ResultRefused, 0}, "sip-timeout.1": {ResultClosed, 1}, "sip-strange.1": {ResultFailed, 1},
 		"sip-owner.1": {ResultRecovered, 2}, "sip-stubborn.1": {ResultFailed, 6}, "sip-nowhere.1": {ResultFailed, 6}, // no node takes it
 		"sip-broken.1": {ResultFailed, 1}, // the node has said BYE: nothing is left to try
 	} {

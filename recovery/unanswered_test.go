@@ -180,8 +180,8 @@ func TestB50AnsweredAgain(t *testing.T) {
 		messages []homer.Message
 		want     int
 	}{
-		{[]homer.Message{answer(422, 7)}, 0}, {[]homer.Message{answer(422, 7), answer(200, 8)}, 200}, {[]homer.Message{answer(407, 7), answer(486, 8)}, 486},
-		{[]homer.Message{answer(401, 7), answer(422, 8), answer(491, 9)}, 491}, {[]homer.Message{answer(486, 6)}, 0}, {[]homer.Message{answer(486, 7)}, 486},
+		{[]homer.Message{answer(422, 7)}, 422}, {[]homer.Message{answer(422, 7), answer(200, 8)}, 200}, {[]homer.Message{answer(407, 7), answer(486, 8)}, 486},
+		{[]homer.Message{answer(401, 7), answer(422, 8), answer(491, 9)}, 491}, {[]homer.Message{answer(486, 6)}, 0}, {[]homer.Message{answer(200, 8), answer(401, 7)}, 200}, {[]homer.Message{answer(486, 10)}, 0}, {[]homer.Message{answer(486, 7)}, 486},
 	} {
 		c.cfg.Own = fixed(test.messages)
 		if got, ok := c.Final(t.Context(), "x", 7); got != test.want || ok != (test.want != 0) {
