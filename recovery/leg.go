@@ -351,6 +351,9 @@ func (e *effort) end(ctx context.Context, result string, why error) {
 	})
 	e.slot.give()
 	if !alive {
+		e.mu.Lock()
+		e.lost[jobID(&e.job)] = true
+		e.mu.Unlock()
 		insistGiveUp(ctx, e.calls, &e.job, e.d.Node, e.log)
 	}
 	if e.held != nil {

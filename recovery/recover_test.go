@@ -467,3 +467,29 @@ func TestF3LateLeg(t *testing.T) {
 		t.Errorf("a leg of the new process was taken: %+v", n)
 	}
 }
+
+// TestB50OldNews: what the store tells of a leg that does not come back, from before that was written, does not bring it up again.
+func TestB50OldNews(t *testing.T) {
+	w := newWorld(t, "call2")
+	b := buckets{crashes: w.book(), claims: w.bucket(BucketClaims), calls: w.calls, legs: w.bucket(BucketCrashLegs)}
+	r, err := New(Config{Store: w.store, History: w, Farm: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.put("c", "call1", "", "c.1", "c.2")
+	rescue := newRescue(r, death("call1", "e1"), b, r.cfg.Logger)
+	old := w.read("c")
+	jobs := rescue.todo(&old)
+	if len(jobs) != 2 {
+		t.Fatalf("%d legs", len(jobs))
+	}
+	e := &effort{rescue: rescue, job: jobs[0], slot: &slot{all: r.slots}, n: rescue.rep.add(&jobs[0])}
+	e.end(t.Context(), ResultClosed, errGone)
+	rescue.leave(&jobs[0])
+	if again := rescue.todo(&old); len(again) != 0 {
+		t.Errorf("%+v is begun again", again)
+	}
+	if l := w.read("c").Legs; l[0].State != bridge.LegGone || l[1].State != bridge.LegUp {
+		t.Errorf("%+v", l)
+	}
+}

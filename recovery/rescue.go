@@ -38,11 +38,12 @@ type rescue struct {
 
 	mu   sync.Mutex // guards the rest
 	busy map[string]bool
+	lost map[string]bool // legs that do not come back: what the store told before it was told so brings nobody back again
 }
 
 func newRescue(r *Recoverer, d Death, b buckets, log *slog.Logger) *rescue {
 	return &rescue{r: r, d: d, buckets: b, key: d.key(), rep: newReport(r, d, b.legs), roster: newRoster(), log: log,
-		idle: make(chan struct{}, 1), busy: map[string]bool{}, pairs: newPairs()}
+		idle: make(chan struct{}, 1), busy: map[string]bool{}, lost: map[string]bool{}, pairs: newPairs()}
 }
 
 var errWatch = errors.New("the store tells of no more changes")
@@ -137,7 +138,7 @@ func (w *rescue) todo(c *bridge.Call) []job {
 	defer w.mu.Unlock()
 	left := jobs[:0]
 	for _, j := range jobs {
-		if id := jobID(&j); !w.busy[id] {
+		if id := jobID(&j); !w.busy[id] && !w.lost[id] {
 			w.busy[id] = true
 			left = append(left, j)
 		}
