@@ -53,6 +53,8 @@ type Collector struct {
 	mu    sync.Mutex // guards the rest
 	farm  func() []string
 	known map[string]known // by Call-ID
+	// toldBytes is what HOMER told in all, also of those that it told of again.
+	toldBytes int
 }
 
 // NewCollector checks the configuration.

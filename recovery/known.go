@@ -6,8 +6,11 @@ import (
 	"time"
 )
 
-// maxKnown is chosen by us: more legs than are under way at a time.
-const maxKnown = 50_000
+// Chosen by us: more legs than are under way at a time, and what HOMER told of a few thousand.
+const (
+	maxKnown = 50_000
+	maxTold  = 64 << 20
+)
 
 // known is what a Collector keeps of a Call-ID that it was asked for.
 type known struct {
@@ -68,10 +71,21 @@ func (q *question) remember(id string, b Rebuilt, local string) {
 	q.c.known[id] = k
 }
 
-// tell keeps what HOMER told: Fresh has no time to ask it.
+// tell keeps what HOMER told: Fresh has no time to ask it. Where it is too much all of it is forgotten, and Fresh looks for a BYE only.
 func (c *Collector) tell(id string, messages []Message) {
+	size := 0
+	for _, m := range messages {
+		size += len(m.Raw)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.toldBytes += size; c.toldBytes > maxTold {
+		for other, k := range c.known {
+			k.told = nil
+			c.known[other] = k
+		}
+		c.toldBytes = size
+	}
 	k := c.know(id)
 	k.told = append([]Message{}, messages...)
 	c.known[id] = k
@@ -87,6 +101,7 @@ func (c *Collector) told(id string) []Message {
 func (c *Collector) know(id string) known {
 	if _, ok := c.known[id]; !ok && len(c.known) >= maxKnown {
 		clear(c.known)
+		c.toldBytes = 0
 	}
 	return c.known[id]
 }

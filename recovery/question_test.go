@@ -232,3 +232,22 @@ func TestF13HomerFailsOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestF13WhatHomerToldIsBounded: it is kept for legs that are under way, not for ever.
+func TestF13WhatHomerToldIsBounded(t *testing.T) {
+	c, err := NewCollector(CollectorConfig{Homer: &memory{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("x", 1<<20)
+	for i := range 200 {
+		c.tell(fmt.Sprint(i), []Message{{Raw: long}})
+	}
+	kept := 0
+	for _, k := range c.known {
+		kept += len(k.told)
+	}
+	if kept == 0 || kept > maxTold>>20 || c.told("199") == nil {
+		t.Errorf("%d MiB are kept", kept)
+	}
+}
