@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rtcedge/bridge"
+	"rtcedge/internal/store"
 )
 
 // The functions of this file occur in the order in which a leg meets them.
@@ -318,12 +319,24 @@ func (e *effort) there(ctx context.Context) {
 
 // over is for a leg whose call was ended while its node was dead: its partner hung up, or the operator. That node was to say BYE.
 func (e *effort) over(ctx context.Context) {
-	if e.built.Err == nil && e.sent.IsZero() { // else the node that was asked finds no call, and says it
-		if now, ok := e.r.cfg.History.Fresh(ctx, e.d.SIP, asked([]job{e.job})[0]); !ok || now.Err == nil {
-			e.farewell(ctx)
-		}
+	if e.built.Err == nil && e.sent.IsZero() && e.untouched(ctx) { // else the node that was asked finds no call, and says it
+		e.farewell(ctx)
 	}
 	e.end(ctx, ResultClosed, errors.New("the call ended meanwhile"))
+}
+
+// untouched tells that nobody has ended the dialog, or asked a node for it: another crash of the same node may still be open, and have the leg as well.
+func (e *effort) untouched(ctx context.Context) bool {
+	id := e.job.leg.SIPCallID
+	if _, err := e.claims.Get(ctx, id); e.held == nil && !errors.Is(err, store.ErrNotFound) {
+		return false
+	}
+	now, ok := e.r.cfg.History.Fresh(ctx, e.d.SIP, asked([]job{e.job})[0])
+	if !ok {
+		return true
+	}
+	status, answered := e.r.cfg.History.Final(ctx, id, now.CSeq-1)
+	return now.Err == nil && now.CSeq == e.built.CSeq && (!answered || status < 300)
 }
 
 // end writes a leg's result; one that does not come back is given up in the call's record, and its far end is left in silence no longer: it gets a BYE, where the

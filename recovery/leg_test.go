@@ -185,6 +185,27 @@ func TestB50EndedMeanwhile(t *testing.T) {
 	if byes := w.words("BYE"); byes["sip-c.1"] == 0 || byes["sip-c.2"] == 0 || len(w.invites) > 0 {
 		t.Errorf("BYEs %v, INVITEs %v", byes, w.invites)
 	}
+
+	// Another crash of the node, which is still open, has it too and has asked for it: what is to be said is that one's.
+	other := &effort{rescue: newRescue(r, d, buckets{claims: w.bucket(BucketClaims)}, r.cfg.Logger), job: job{call: bridge.Call{ID: "d"}, leg: bridge.Leg{ID: "d.1", SIPCallID: "sip-d.1"}}}
+	other.built = Rebuilt{CSeq: 1}
+	if !other.untouched(t.Context()) {
+		t.Error("nobody has it")
+	}
+	w.cseq["sip-d.1"], w.final["sip-d.1 1"] = 1, 481
+	if other.untouched(t.Context()) {
+		t.Error("it was asked for with number 1")
+	}
+	if other.built.CSeq = 2; other.untouched(t.Context()) {
+		t.Error("the far end has answered 481")
+	}
+	w.cseq["sip-d.1"] = 0
+	if _, err := w.bucket(BucketClaims).Create(t.Context(), "sip-d.1", []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if other.built.CSeq = 1; other.untouched(t.Context()) {
+		t.Error("it is claimed")
+	}
 }
 
 // TestB50RefusedAndKnown: a dialog that is known and cannot go on, as one without an ACK, is ended by a BYE.
