@@ -373,6 +373,13 @@ func b54(t *testing.T, s *stricken) {
 		t.Fatal(err)
 	}
 	s.recovered(t, legs, at)
+	for _, c := range s.crashes(t, 0, other.ID, at) {
+		for _, leg := range c.Legs {
+			if leg.Result != "recovered" {
+				t.Errorf("leg %s of the second crash: %s, %s", leg.Leg, leg.Result, leg.Reason)
+			}
+		}
+	}
 	s.farewell(t, pairs)
 }
 

@@ -115,7 +115,15 @@ func (b *builder) cancelled() bool {
 // is a stranger's: it has no password, or no signed Route, and went no further (F34).
 func (b *builder) ended(one, other string) bool {
 	return slices.ContainsFunc(b.seen, func(s sighting) bool {
-		return s.cseqMethod == "BYE" && (s.from.tag == one && s.to.tag == other || s.from.tag == other && s.to.tag == one) && !b.refusedOutside(&s)
+		return s.cseqMethod == "BYE" && (s.from.tag == one && s.to.tag == other || s.from.tag == other && s.to.tag == one) && !b.refusedOutside(&s) && !b.behindFence(&s)
+	})
+}
+
+// behindFence tells a BYE of a node that stood still, and went on when another one had the dialog: it has no number for it any more (RFC 3261 section 12.2.2),
+// the fence keeps it away from the far end, and only the node's own capture has it (B54). One that got through is seen between edge and far end, too.
+func (b *builder) behindFence(s *sighting) bool {
+	return s.sent && s.method == "BYE" && slices.ContainsFunc(b.seen, func(o sighting) bool {
+		return o.sent && o.method == "INVITE" && o.holder != s.holder && o.from.tag == s.from.tag && o.cseq >= s.cseq
 	})
 }
 
