@@ -10,6 +10,8 @@ import (
 
 // handle takes the node's events in order. It must not wait for a call.
 func (n *node) handle(ev ari.Event) {
+	n.order.Lock()
+	defer n.order.Unlock()
 	n.b.stats.events.Add(1)
 	ev.Head().AsteriskID = string(n.id()) // our name of the node, see ask
 	switch ev := ev.(type) {

@@ -18,6 +18,8 @@ type node struct {
 	b      *Bridge
 	client *ari.Client
 
+	order sync.Mutex // held while an event is handled or the node is read: what was read must not be older than what was told
+
 	mu   sync.Mutex // guards the rest
 	info Node
 	ours bool

@@ -81,9 +81,8 @@ func (n *node) connected(ctx context.Context) {
 	if !whole {
 		// The calls that we have go on (F12). Channels that seem to be nobody's may be of a call that stands in the store.
 		n.b.group.Go(func() {
-			if pause(ctx, adoptAgain); ctx.Err() == nil && n.controlled() {
-				n.connected(ctx)
-			}
+			pause(ctx, adoptAgain)
+			n.readAgain(ctx)
 		})
 		return
 	}
@@ -103,6 +102,15 @@ func (n *node) connected(ctx context.Context) {
 	}
 	n.b.first.Do(func() { close(n.b.taking) })
 	n.b.cfg.Logger.Info("node read", "node", now.ID, "channels", len(state.channels), "crashed", state.crashed)
+}
+
+// readAgain is connected apart from the stream. Events wait meanwhile: a channel that ended between the reading and its use would begin a call that nobody ends.
+func (n *node) readAgain(ctx context.Context) {
+	n.order.Lock()
+	defer n.order.Unlock()
+	if ctx.Err() == nil && n.controlled() {
+		n.connected(ctx)
+	}
 }
 
 // adoptAgain is when the calls are read again that the store did not tell.
