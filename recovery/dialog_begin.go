@@ -119,12 +119,23 @@ func (b *builder) ended(one, other string) bool {
 	})
 }
 
-// behindFence tells a BYE of a node that stood still, and went on when another one had the dialog: it has no number for it any more (RFC 3261 section 12.2.2),
-// the fence keeps it away from the far end, and only the node's own capture has it (B54). One that got through is seen between edge and far end, too.
+// behindFence tells a BYE of a node that stood still, and went on when another one had sent the dialog's last INVITE. The fence keeps it away from the far end, and
+// only the node's own capture has it (B54). One that got through is seen between edge and far end, too.
 func (b *builder) behindFence(s *sighting) bool {
-	return s.sent && s.method == "BYE" && slices.ContainsFunc(b.seen, func(o sighting) bool {
-		return o.sent && o.method == "INVITE" && o.holder != s.holder && o.from.tag == s.from.tag && o.cseq >= s.cseq
-	})
+	if !s.sent || s.method != "BYE" {
+		return false
+	}
+	holder := s.holder
+	for i := range b.seen { // in order of time
+		o := &b.seen[i]
+		switch {
+		case o.sent && o.method == "INVITE" && o.from.tag == s.from.tag && !o.at.After(s.at):
+			holder = o.holder
+		case !o.sent && !o.received && o.method == "BYE" && o.cseq == s.cseq && o.from.tag == s.from.tag:
+			return false
+		}
+	}
+	return holder != s.holder
 }
 
 // refusedOutside tells if the edge answered a request of a far end itself, as one that belongs to nobody.
