@@ -52,6 +52,7 @@ var (
 // command runs what the API asks.
 func (m *machine) command(c Command) error {
 	defer m.moveOn()
+	c.By, c.Leg = m.current(c.By), m.current(c.Leg)
 	if c.By != "" {
 		by := m.call.Leg(c.By)
 		own := c.Leg == c.By && (c.Do == CmdMute || c.Do == CmdHold || c.Do == CmdDTMF || c.Do == CmdTransfer)
@@ -109,6 +110,18 @@ func (m *machine) command(c Command) error {
 		return fmt.Errorf("%w: %q, or it needs a leg", ErrUnknown, c.Do)
 	}
 	return m.legCommand(l, c)
+}
+
+// current is the id that a leg has now: a recovery gives it another one, and who asks for it by the old one means the same.
+func (m *machine) current(id string) string {
+	if m.call.Leg(id) == nil {
+		for _, l := range m.call.Legs {
+			if BaseID(l.ID) == BaseID(id) {
+				return l.ID
+			}
+		}
+	}
+	return id
 }
 
 // external adds a program that hears and is heard (RTP to IP:PORT).

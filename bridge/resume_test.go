@@ -66,7 +66,7 @@ func TestB52AppliedAgain(t *testing.T) {
 	if !c.Locked || !c.MutedAll || c.PIN != "1234" {
 		t.Errorf("conference: %+v", c)
 	}
-	p.want(p.command(Command{Do: CmdHold, Leg: "heldr1"}), "music heldr1", "join heldr1", "mute heldr1 in on")
+	p.want(p.command(Command{Do: CmdHold, Leg: "held"}), "music heldr1", "join heldr1", "mute heldr1 in on")
 	for _, digit := range []string{"3", "4"} {
 		p.m.digit("typingr1", digit)
 		p.m.take()

@@ -120,9 +120,9 @@ func (b *builder) ended(one, other string) bool {
 }
 
 // behindFence tells a BYE of a node that stood still, and went on when another one had sent the dialog's last INVITE. The fence keeps it away from the far end, and
-// only the node's own capture has it (B54). One that got through is seen between edge and far end, too.
+// only the node's own capture has it (B54). One that got through is seen between edge and far end, too; where that sight may be missing every BYE counts.
 func (b *builder) behindFence(s *sighting) bool {
-	if !s.sent || s.method != "BYE" {
+	if !s.sent || s.method != "BYE" || b.ev.Lossy {
 		return false
 	}
 	holder := s.holder
