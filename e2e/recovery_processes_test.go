@@ -95,8 +95,9 @@ func TestB55CrashesFromOutside(t *testing.T) {
 			break
 		}
 	}
-	line := regexp.MustCompile(`(?m)^call1\s+\S+ \S+\s+\S+s\s+.*\s` + fmt.Sprintf(`%d\s+%d\s+\S+s\s+recovery-[0-9a-f]{8}\s*$`, before, before))
-	steps := regexp.MustCompile(`(?m)\s` + other + `\s+recovered\s+found \d+, dialog \d+, turn \d+, claimed \d+, invite \d+, answered \d+, recovered \d+`)
+	line := regexp.MustCompile(`(?m)^call1\.\S+\s+\S+ \S+\s+\S+s\s+(recovering|done|closed)\s+(up|down)\s+\S+\s+` + fmt.Sprintf(`%d\s+%d\s+-\s+recovery-[0-9a-f]{8}\s+\S`, before, before))
+	steps := regexp.MustCompile(`(?m)\s` + other + `\s+recovered\s+-\s+found \d+, dialog \d+ \(own capture\), turn \d+, claimed \d+, invite \d+ \(` + other +
+		`\), answered \d+ \(200\), goes on \d+ \([^)]+\), recovered \d+`)
 	if !line.MatchString(out) || len(steps.FindAllString(out, -1)) != before {
 		t.Errorf("%d legs were on the dead node; rtcedge crashes says\n%s", before, out)
 	}

@@ -120,22 +120,27 @@ func (b *builder) ended(one, other string) bool {
 }
 
 // behindFence tells a BYE of a node that stood still, and went on when another one had sent the dialog's last INVITE. The fence keeps it away from the far end, and
-// only the node's own capture has it (B54). One that got through is seen between edge and far end, too; where that sight may be missing every BYE counts.
+// only the node's own capture has it (B54), which is known by its one Via: on the loopback an Asterisk says that it is 127.0.0.1. One that got through is seen
+// between edge and far end, too; where that sight may be missing every BYE counts.
 func (b *builder) behindFence(s *sighting) bool {
-	if !s.sent || s.method != "BYE" || b.ev.Lossy {
+	sender := s.by
+	if s.sent {
+		sender = s.holder
+	}
+	if s.method != "BYE" || sender < 0 || b.ev.Lossy {
 		return false
 	}
-	holder := s.holder
+	holder := sender
 	for i := range b.seen { // in order of time
 		o := &b.seen[i]
 		switch {
 		case o.sent && o.method == "INVITE" && o.from.tag == s.from.tag && !o.at.After(s.at):
 			holder = o.holder
-		case !o.sent && !o.received && o.method == "BYE" && o.cseq == s.cseq && o.from.tag == s.from.tag:
+		case !o.sent && !o.received && o.by < 0 && o.method == "BYE" && o.cseq == s.cseq && o.from.tag == s.from.tag:
 			return false
 		}
 	}
-	return holder != s.holder
+	return holder != sender
 }
 
 // refusedOutside tells if the edge answered a request of a far end itself, as one that belongs to nobody.

@@ -26,7 +26,7 @@ var (
 )
 
 // sipPlay is one scenario: lines of `TIME WHERE START | Header: value`, then ---- and what Rebuild says. WHERE is in or out (node's side), in2 or out2
-// (another farm node's), < or > (far end's side). $N and $P are the node's and the far end's name-addr; From and To follow from WHERE where they are not written.
+// (another farm node's; own2 by its own capture), < or > (far end's side). $N and $P are the node's and the far end's name-addr; From and To follow from WHERE where they are not written.
 type sipPlay struct {
 	name, text, want string
 	ev               Evidence
@@ -82,7 +82,7 @@ func parsePlay(t testing.TB, text string) Evidence {
 			t.Fatalf("play line %q", line)
 		}
 		m := Message{Time: time.Unix(1_800_000_000, 0).UTC().Add(time.Duration(seconds * 1e9)).Round(time.Millisecond)}
-		fromPhone := true
+		fromPhone, via := true, "127.0.0.1"
 		switch w[1] {
 		case "in":
 			m.Source, m.Destination = edgeAddr, node
@@ -92,6 +92,8 @@ func parsePlay(t testing.TB, text string) Evidence {
 			m.Source, m.Destination = edgeAddr, firstAddr
 		case "out2":
 			m.Source, m.Destination, fromPhone = firstAddr, edgeAddr, false
+		case "own2": // as an Asterisk on the loopback captures itself
+			m.Source, m.Destination, fromPhone, via = netip.MustParseAddrPort("127.0.0.1:5080"), edgeAddr, false, firstAddr.String()
 		case "<":
 			m.Source, m.Destination = phoneAddr, edgeAddr
 		case ">":
@@ -123,8 +125,8 @@ func parsePlay(t testing.TB, text string) Evidence {
 				head.WriteString(h + "\r\n")
 			}
 		}
-		m.Raw = fmt.Sprintf("%s\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK1\r\nFrom: %s\r\nTo: %s\r\nCall-ID: c1@example\r\nCSeq: %s\r\n%sContent-Length: %d\r\n\r\n%s",
-			start, from, to, cseq, head.String(), len(body), body)
+		m.Raw = fmt.Sprintf("%s\r\nVia: SIP/2.0/UDP %s;branch=z9hG4bK1\r\nFrom: %s\r\nTo: %s\r\nCall-ID: c1@example\r\nCSeq: %s\r\n%sContent-Length: %d\r\n\r\n%s",
+			start, via, from, to, cseq, head.String(), len(body), body)
 		ev.Messages = append(ev.Messages, m)
 	}
 	return ev

@@ -14,6 +14,7 @@ type sighting struct {
 	sent     bool // by the node
 	received bool // by the node; neither: between edge and far end
 	holder   int  // which of the nodes that have held the dialog it was
+	by       int  // the node that the only Via of a request names; -1 is none
 }
 
 func (s *sighting) request() bool { return s.method != "" }
@@ -45,7 +46,10 @@ func read(ev Evidence) ([]sighting, error) {
 	for i := range list {
 		m := &list[i]
 		from, to := which(nodes, m.Source), which(nodes, m.Destination)
-		s := sighting{fields: m.fields, at: m.Time, sent: from >= 0, received: to >= 0, holder: max(from, to)}
+		s := sighting{fields: m.fields, at: m.Time, sent: from >= 0, received: to >= 0, holder: max(from, to), by: -1}
+		if s.method != "" && s.vias == 1 {
+			s.by = which(nodes, s.sentBy)
+		}
 		switch {
 		case m.err != nil && (s.sent || s.received || at(ev.Farm, m.Source) || at(ev.Farm, m.Destination)):
 			return nil, refuse(ReasonDamaged, "%v (%.40q)", m.err, m.Raw)

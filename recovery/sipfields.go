@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"errors"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -19,6 +20,8 @@ type fields struct {
 	origin     origin // of the SDP in the body
 	kind       string // Content-Type
 	length     int    // Content-Length; -1 is none
+	vias       int
+	sentBy     netip.AddrPort // of the topmost Via, where that is an address
 }
 
 // party is a name-addr or addr-spec with its tag.
@@ -102,6 +105,11 @@ func (f *fields) header(name, value string) error {
 		}
 	case "record-route":
 		f.routes = append(f.routes, splitList(value)...)
+	case "via":
+		list := splitList(value)
+		if f.vias += len(list); f.vias == len(list) && len(list) > 0 {
+			f.sentBy = sentBy(list[0])
+		}
 	default:
 		return nil
 	}
@@ -112,6 +120,18 @@ func (f *fields) header(name, value string) error {
 		return errField
 	}
 	return nil
+}
+
+// sentBy reads who sent the request of a Via: SIP/2.0/UDP HOST[:PORT];... (RFC 3261 section 20.42). It is the zero value where that is a name.
+func sentBy(via string) netip.AddrPort {
+	_, by, _ := strings.Cut(strings.TrimSpace(via), " ")
+	by, _, _ = strings.Cut(by, ";")
+	by = strings.TrimSpace(by)
+	if a, err := netip.ParseAddrPort(by); err == nil {
+		return a
+	}
+	a, _ := netip.ParseAddr(strings.Trim(by, "[]"))
+	return netip.AddrPortFrom(a, 5060)
 }
 
 // cutHead splits at the empty line.
