@@ -267,7 +267,8 @@ func (g *guard) look(ctx context.Context, b buckets) ([]Crash, error) {
 	defer g.r.mu.Unlock()
 	if s := g.r.seen[g.node]; s != nil && !s.dead && !slices.ContainsFunc(open, func(c Crash) bool { return c.Freed.IsZero() }) {
 		delete(g.r.barred, g.node)
-		s.returned = s.returned && len(open) > 0
+		// A node may be back before the crash of its death is written.
+		s.returned = s.returned && (len(open) > 0 || time.Since(s.at) < g.r.blind)
 	}
 	return open, nil
 }

@@ -233,6 +233,29 @@ func TestF18BackBeforeBegun(t *testing.T) {
 	w.movesTo("call2")
 }
 
+// TestF18BackBeforeWritten: a look at the store before the crash is in it does not forget that the node was dead, so that its fence, which stands a moment later, falls
+// at once and not as that of a node which others saw dying.
+func TestF18BackBeforeWritten(t *testing.T) {
+	w := newWorld(t, "call1")
+	r := w.recoverer(Config{})
+	b, err := r.buckets(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	r.blind = time.Hour
+	r.seen["call1"] = &presence{Return: Return{Node: "call1", Epoch: "e1"}, at: time.Now(), returned: true}
+	r.mu.Unlock()
+	g := &guard{r: r, node: "call1"}
+	open, err := g.look(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !g.judges(open) {
+		t.Error("nobody judges a node that we saw dead and back")
+	}
+}
+
 // movesTo waits until call c is there.
 func (w *world) movesTo(node bridge.NodeID) {
 	w.t.Helper()

@@ -67,6 +67,7 @@ type watched struct {
 	sure     time.Time // when it was asked for its epoch, and it was the known one
 	asking   bool
 	quiet    bool
+	isolated bool // so were most nodes, at the last look
 	status   NodeStatus
 }
 
@@ -197,7 +198,12 @@ func (s *Sentinel) Stalls() (count int, longest time.Duration) {
 
 // judge says what follows from what was seen.
 func (s *Sentinel) judge(ctx context.Context, n *watched) {
-	verdict, reason := n.detector.verdict(time.Now(), s.count(n))
+	alone := s.count(n)
+	if n.isolated && !alone {
+		n.detector.forgive(time.Now()) // those that were away together come back one after the other
+	}
+	n.isolated = alone
+	verdict, reason := n.detector.verdict(time.Now(), alone)
 	switch {
 	case verdict == Alive && (n.dead || n.known.id == ""):
 		id, err := n.prober.introduce(ctx)

@@ -3,6 +3,7 @@ package recovery
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -360,6 +362,47 @@ func TestB44TCPNode(t *testing.T) {
 		}
 		cancel()
 	}
+}
+
+// TestF18BackOneByOne: of two nodes that were silent together the second is not dead because the first one answers again; if it stays silent it is.
+func TestF18BackOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		died := 0
+		s := &Sentinel{cfg: SentinelConfig{Logger: slog.New(slog.DiscardHandler), Dead: func(context.Context, Death) { died++ }}}
+		for range 3 {
+			s.nodes = append(s.nodes, &watched{prober: &prober{}, detector: newDetector(Rule{}), known: identity{id: "n"}})
+		}
+		show := func(n int, sign Sign) {
+			for w := range witnesses {
+				s.nodes[n].detector.see(time.Now(), w, sign)
+			}
+			s.judge(t.Context(), s.nodes[n])
+		}
+		for n := range s.nodes {
+			show(n, Good)
+		}
+		for range 9 {
+			time.Sleep(100 * time.Millisecond)
+			show(0, Silent)
+			show(1, Silent)
+			show(2, Good)
+		}
+		show(0, Good)
+		for range 3 {
+			show(1, Silent)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if died != 0 {
+			t.Error("it is dead in the moment in which the others come back")
+		}
+		for range 15 {
+			show(1, Silent)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if died != 1 {
+			t.Errorf("%d deaths of a node that stays silent", died)
+		}
+	})
 }
 
 func receive[T any](t *testing.T, c chan T) T {
