@@ -70,7 +70,7 @@ func machines(c *lab.Config) (func(), error) {
 			[]string{"ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space},
 			[]string{"ip", "link", "set", port, "master", "crash0", "up"},
 			inside(space, "ip", "addr", "add", addr+"/24", "dev", "eth0"), inside(space, "ip", "link", "set", "eth0", "up"), inside(space, "ip", "link", "set", "lo", "up"))
-		undo = append(undo, func() { _ = sh("ip", "netns", "del", space) })
+		undo = append(undo, func() { _ = errors.Join(sh("ip", "link", "del", port), sh("ip", "netns", "del", space)) }) // a namespace takes its time to end its links
 	}
 	for _, s := range steps {
 		if err := sh(s...); err != nil {
