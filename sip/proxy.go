@@ -255,8 +255,13 @@ func (p *Proxy) begin(c *pass, in *transport.Message) {
 	if c.load != nil {
 		p.observe(c, in)
 	}
-	c.waited, c.again, c.spoken, c.asked, c.verdict, c.auth, c.arrived = false, false, false, false, auth.OK, 0, c.now
+	c.anew()
 	p.handle(c)
+}
+
+// anew forgets what handle does not, of the message before: a pass is used again.
+func (c *pass) anew() {
+	c.waited, c.again, c.spoken, c.asked, c.verdict, c.auth, c.arrived = false, false, false, false, auth.OK, 0, c.now
 }
 
 // handle takes a message's way from the start; a message from a queue comes here a second time.

@@ -22,8 +22,9 @@ func (p *Proxy) Speak(from, at netip.AddrPort, raw []byte) error {
 	if err != nil {
 		return err
 	}
-	c.send, c.spoken, c.now = p.out, true, p.now()
-	c.waited, c.again, c.asked, c.auth, c.arrived = false, false, false, 0, c.now
+	c.send, c.now = p.out, p.now()
+	c.anew()
+	c.spoken = true
 	c.in = transport.Message{Bytes: raw, From: from, Listener: s.Listener}
 	c.raw, c.from = raw, from
 	p.handle(c)
